@@ -14,7 +14,8 @@ from skood._monitor_view import memory_of
 from skood.activations import LinearHead
 from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector, forget_batches
 from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector
-from skood.ensemble._combination import Calibration, informed_sum
+from skood.ensemble._calibrations import TailCalibration
+from skood.ensemble._combination import informed_sum
 from skood.inspection import explain
 
 TARGETS = pytest.mark.parametrize("target", ["ood", "misclassified"])
@@ -51,15 +52,35 @@ def far_from(A, n_rows=40):
 def log_p(calibration, scores):
     """By the words of the documentation, one score at a time."""
     ascending = np.sort(calibration)
-    edge = ascending[len(ascending) // 10]
+    n = len(ascending)
+    edge = ascending[n // 10]
     excess = (edge - ascending[ascending < edge]).mean()
+    apart = int(np.ceil(np.sqrt(n) / 4))
+    levels, ranks = [], []
+    values, counts = np.unique(ascending, return_counts=True)
+    n_at_edge = (ascending <= edge).sum()
+    for value, count in zip(values, counts, strict=True):
+        before, rank = (ascending < value).sum(), (ascending <= value).sum() + 1
+        if value < edge:
+            continue
+        if count >= apart and levels and ranks[-1] != before + 1:
+            levels.append(ascending[before - 1])
+            ranks.append(before + 1)
+        n_parts = [(number - n_at_edge) // apart for number in (before, before + count)]
+        if value in (edge, values[-1]) or n_parts[0] < n_parts[1]:
+            levels.append(value)
+            ranks.append(rank)
+    foot = ascending[max((ascending < edge).sum() - apart, 0)]
+    tail = np.log(0.1) - (edge - np.append(scores, foot)) / excess
     found = []
-    for score in scores:
-        if score < edge:
-            value = np.log(0.1) - (edge - score) / excess
+    for score, below in zip(scores, tail, strict=False):
+        if score < foot:
+            value = below
+        elif score < levels[0]:
+            ends = [tail[-1], np.log(ranks[0] / (n + 1))]
+            value = np.interp(score, [foot, levels[0]], ends)
         else:
-            p = (1 + (ascending <= score).sum()) / (1 + len(ascending))
-            value = np.log(max(p, 0.1))
+            value = np.log(np.interp(score, levels, ranks) / (n + 1))
         found.append(value if value >= -30 else -30 - np.log1p(-30 - value))
     return np.array(found)
 
@@ -106,7 +127,12 @@ def test_score_is_made_of_public_parts_as_documented(target):
     assert 0.1 < detector.layer_share_ < 0.9
     assert detector.layer_share_ == pytest.approx(detector.knowledge_.mean() ** 2)
     for new in (network(seed=1), far_from(A)):
-        np.testing.assert_allclose(detector.score_samples(new), brute_force(detector, new))
+        # Softmax scores next to 1 are equal but for rounding, and one level.
+        np.testing.assert_allclose(
+            detector.score_samples(new),
+            brute_force(detector, new),
+            atol=0 if target == "ood" else 1e-4,
+        )
 
 
 @TARGETS
@@ -150,19 +176,47 @@ def test_knowledge_is_the_share_nearest_to_the_mean_of_their_class():
 
 
 def test_tail_by_hand():
-    # Ranks 10 to 19 are those of the bulk; below the edge, 2, lie 1 and 0, on average 1.5 deep.
-    calibration = Calibration(np.arange(20.0)[:, np.newaxis])
-    found = calibration.log_p_values(np.array([[19.0], [9.0], [2.0], [0.5], [-1.0], [-1000.0]]))
+    # Of 20 scores, levels are every other one from 2 on, and those next to ties. Ranks from
+    # 4 on are those of the bulk; below the edge, 2, lie 1 and 0, on average 1.5 deep.
+    calibration = TailCalibration(np.array([0.0, 1, 2, 3, 4, 5, 7, *range(7, 20)])[:, np.newaxis])
+    scores = np.array([19.0, 9.0, 6.5, 2.0, 1.0, 0.0, -1.0, -1000.0])
+    found = calibration.log_p_values(scores[:, np.newaxis])
     lowest = np.log(0.1) - 1002 / 1.5
     expected = [
         0,
         np.log(11 / 21),
+        np.log(8.5 / 21),
         np.log(4 / 21),
-        np.log(0.1) - 1,
+        (np.log(4 / 21) + np.log(0.1) - 2 / 1.5) / 2,
+        np.log(0.1) - 2 / 1.5,
         np.log(0.1) - 2,
         -30 - np.log1p(-30 - lowest),
     ]
     np.testing.assert_allclose(found[:, 0], expected)
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy", "whole numbers", "two peaks", "few"])
+def test_log_p_values_rise_with_scores_and_do_not_jump(kind):
+    rng = np.random.default_rng(0)
+    scores = {
+        "normal": lambda: 100 + rng.normal(size=3000),
+        "heavy": lambda: rng.standard_cauchy(3000),
+        "whole numbers": lambda: rng.poisson(3, 3000).astype(float),
+        "two peaks": lambda: np.append(rng.normal(0, 1e-3, 1000), rng.normal(1, 0.1, 2000)),
+        "few": lambda: rng.normal(size=7),
+    }[kind]()
+    calibration = TailCalibration(scores[:, np.newaxis])
+    new = np.sort(np.concatenate([scores, rng.choice(scores, 3000) + rng.normal(0, 0.1, 3000)]))
+    found = calibration.log_p_values(new[:, np.newaxis])[:, 0]
+    assert (np.diff(found) >= 0).all()
+    shifted = new + 3e-7 * np.maximum(np.median(np.abs(scores)), np.abs(new))
+    moved = calibration.log_p_values(shifted[:, np.newaxis])[:, 0] - found
+    # A rank is 1 / 300 of log p there where it is most.
+    assert moved.max() < {"normal": 1e-4, "two peaks": 1e-3}.get(kind, 1e-5)
+    inside = scores[scores >= np.quantile(scores, 0.15)]
+    p = (1 + np.searchsorted(np.sort(scores), inside, side="right")) / (1 + len(scores))
+    found = np.exp(calibration.log_p_values(inside[:, np.newaxis])[:, 0])
+    np.testing.assert_allclose(found, p, atol=0.005)
 
 
 def test_informed_sum_by_hand():
@@ -418,9 +472,9 @@ def test_memory_is_bounded_as_documented(target, n_layers, width, n_classes):
     for_each = of_distances + (width + 350) * n_learnt
     bound = (n_layers + 1) * for_each + 16 * n_rows + n_layers * 4 * 8 * 1024
     of_samples = n_rows * (4 * n_layers * width + 8 * n_classes + 8 + 16)
-    assert 0.3 * bound < memory_of(detector) - of_samples < bound
+    assert 0.25 * bound < memory_of(detector) - of_samples < bound
     forget_batches(detector)
-    assert 0.3 * bound < memory_of(detector) < bound
+    assert 0.25 * bound < memory_of(detector) < bound
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.detectors import KNNDetector, MahalanobisDetector, SHEDetector
 from skood.ensemble import LayerEnsembleDetector
-from skood.ensemble._combination import Calibration
+from skood.ensemble._calibrations import Calibration, RankCalibration
 
 N_FIT, N_NEW, TARGET, SEEDS = 600, 1000, 0.05, range(4)
 STANDARD_ERROR = np.sqrt(TARGET * (1 - TARGET) * (1 / N_FIT + 1 / N_NEW) / len(SEEDS))
@@ -339,7 +339,7 @@ def test_wide_layers_in_which_few_rows_differ_from_the_most_common_pattern(combi
 def test_what_float32_rounds_changes_no_rank():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(500, 3)) * [1, 1e3, 1e-3]
-    calibration = Calibration(scores)
+    calibration = RankCalibration(scores)
     rounded = scores * (1 + rng.uniform(-2e-7, 2e-7, scores.shape))
     np.testing.assert_array_equal(calibration.p_values(rounded), calibration.p_values(scores))
     ranks = np.argsort(np.argsort(scores, axis=0), axis=0)

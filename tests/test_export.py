@@ -19,6 +19,7 @@ from skood import (
     make_monitor,
 )
 from skood.calibration import ConformalDetector, RiskControlledDetector
+from skood.datasets import load_digits_network
 from skood.detectors import EnergyDetector, MahalanobisDetector, MaxSoftmaxDetector
 from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from skood.export import ExportError
@@ -466,6 +467,20 @@ def test_a_file_of_onnx_says_the_same(name, tmp_path):
     said = onnx_scores(path, X)
     assert np.isnan(said["score"]).tolist() == [True]
     assert said["verdict"].tolist() == [-1]
+
+
+@pytest.mark.usefixtures("needs_onnx")
+def test_rows_that_were_learnt_from_score_in_onnx_and_alone_as_in_a_batch(tmp_path):
+    """Such rows are calibration scores themselves, and rounding moves them across these."""
+    digits = load_digits_network()
+    X, learnt = digits.data, digits.train[:300]
+    monitor = make_monitor(digits.network).fit(X[learnt])
+    monitor.to_onnx(tmp_path / "monitor.onnx")
+    together = monitor.score_samples(X)
+    said = onnx_scores(tmp_path / "monitor.onnx", X)
+    np.testing.assert_allclose(said["score"], together, rtol=0, atol=1e-4)
+    alone = np.concatenate([monitor.score_samples(X[[row]]) for row in learnt])
+    np.testing.assert_allclose(alone, together[learnt], rtol=0, atol=1e-4)
 
 
 @pytest.mark.usefixtures("needs_onnx")

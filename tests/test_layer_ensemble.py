@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.activations import Column
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
-from skood.ensemble._combination import Calibration
+from skood.ensemble._calibrations import RankCalibration
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
@@ -145,9 +145,9 @@ def test_members_that_score_only_some_training_rows_are_cross_validated(data):
 def test_p_values_are_ranks_among_calibration_scores():
     scores = np.random.default_rng(0).integers(0, 5, (30, 2)).astype(float)
     ranks = rankdata(scores, method="max", axis=0)
-    np.testing.assert_allclose(Calibration(scores).p_values(scores), (1 + ranks) / 31)
-    np.testing.assert_allclose(Calibration(scores).p_values(scores, left_out=True), ranks / 30)
-    np.testing.assert_allclose(Calibration(scores).p_values(scores[:1] - 9), [[1 / 31, 1 / 31]])
+    np.testing.assert_allclose(RankCalibration(scores).p_values(scores), (1 + ranks) / 31)
+    np.testing.assert_allclose(RankCalibration(scores).p_values(scores, left_out=True), ranks / 30)
+    np.testing.assert_allclose(RankCalibration(scores).p_values(scores[:1] - 9), [[1 / 31, 1 / 31]])
 
 
 @pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])

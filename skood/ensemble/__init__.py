@@ -6,11 +6,13 @@ from ._adaptive import HINGE as HINGE
 from ._adaptive import AdaptiveEnsembleDetector
 from ._any_alarm import AnyAlarmDetector
 from ._auto_nap import AutoNAPDetector
+from ._calibrations import HIGHEST as HIGHEST
+from ._calibrations import LOWEST as LOWEST
+from ._calibrations import TAIL as TAIL
+from ._calibrations import Calibration as Calibration
+from ._calibrations import RankCalibration as RankCalibration
+from ._calibrations import TailCalibration as TailCalibration
 from ._combination import EDGE as EDGE
-from ._combination import HIGHEST as HIGHEST
-from ._combination import LOWEST as LOWEST
-from ._combination import TAIL as TAIL
-from ._combination import Calibration as Calibration
 from ._layers import LayerEnsembleDetector
 
 __all__ = [

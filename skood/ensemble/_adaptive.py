@@ -47,7 +47,7 @@ from ._adaptive_members import (
     joint_detectors,
     layer_detectors,
 )
-from ._combination import Calibration
+from ._calibrations import TailCalibration
 from ._knowledge import class_knowledge, predicted_classes
 from ._layers import LayerEnsembleDetector
 from ._members import fit_and_calibrate, layers_to_read, member_scores, of_detector
@@ -129,7 +129,9 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
     -----
     **Evidence.** Each score becomes a log p-value: of its rank among the scores of training
     samples, as if these had not been learnt from, and below their 10 % quantile of an exponential
-    tail with their mean excess. The layers' scores are combined by what each of them knows, see
+    tail with their mean excess. Ranks rise evenly between some of these scores, as with
+    ``combine="informed"``, so that rounding moves a score no more than it moves those of members.
+    The layers' scores are combined by what each of them knows, see
     ``combine="informed"`` in :class:`LayerEnsembleDetector`, and so is one log p-value for each of
     the ``layer_detectors``.
 
@@ -565,7 +567,7 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
         members = self.named_estimators_.values()
         self._scores_of_unknown = [of_detector(m, "unknown_class_score_", -np.inf) for m in members]
         is_known = ~self._are_of_unknown_class(scores)
-        self._calibration = Calibration(scores[is_known] if is_known.any() else scores)
+        self._calibration = TailCalibration(scores[is_known] if is_known.any() else scores)
         combined = self._combine(scores, left_out=True)
         self.unknown_class_score_ = below_all(combined)
         return self._reject_unknown(combined, is_known)

@@ -29,12 +29,8 @@ from .._values import Floats, below_all
 from .._warnings import Line, users_line, working_for
 from ..activations import Activations
 from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
-from ._combination import (
-    Calibration,
-    informative_members,
-    informed_sum,
-    mean_of_members,
-)
+from ._calibrations import Calibration, RankCalibration, TailCalibration
+from ._combination import informative_members, informed_sum, mean_of_members
 from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes, tell_knowledge
 from ._member_summaries import (
     EnsembleSummary,
@@ -49,6 +45,15 @@ from ._member_summaries import (
 )
 from ._members import fit_and_calibrate, member_scores, of_detector
 from ._together import FEW, Together, reads_layers
+
+_CALIBRATIONS: dict[str, type[Calibration]] = {
+    "fisher": RankCalibration,
+    "informed": TailCalibration,
+    "mean": Calibration,
+    "vote": RankCalibration,
+    "weighted": Calibration,
+}
+"""How scores are compared with those of training samples, by the rule that combines them."""
 
 
 class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
@@ -71,7 +76,8 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
     combine : {"fisher", "informed", "mean", "vote", "weighted"}, default="fisher"
         - "fisher": sum of the logarithms of the members' p-values [1]_. The p-value of a score is
           its rank among scores of in-distribution training samples.
-        - "informed": as "fisher", with an exponential tail below the 10 % quantile and each layer
+        - "informed": as "fisher", with an exponential tail below the 10 % quantile, ranks that rise
+          evenly between every ``ceil(sqrt(n) / 4)``-th of n scores above it, and each layer
           weighted by its ``knowledge`` of the predicted classes; where its p-value is below 0.01 it
           counts in full. For networks whose early layers know nothing of the classes.
         - "mean": mean of the scores, standardised by those scores of training samples. More than
@@ -478,8 +484,9 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         self._scores_of_unknown = np.where(self._counting, of_unknown, -np.inf)
         unknown = self._are_of_unknown_class(scores)
         known = np.ones_like(unknown) if unknown.all() else ~unknown
-        self._calibration = Calibration(scores[known][:, self._counting])
-        self._vote_level = self._find_vote_level(scores[known])
+        self._calibration: Any = _CALIBRATIONS[self.combine](scores[known][:, self._counting])
+        if self.combine == "vote":
+            self._vote_level = self._find_vote_level(scores[known])
         combined = self._combine(scores, left_out=True)
         self.unknown_class_score_ = below_all(combined)
         return self._reject_unknown(combined, ~unknown)

@@ -25,7 +25,8 @@ from ..detectors import (
     say_the_same,
 )
 from ..preprocessing import PercentileBinarizer
-from ._combination import CalibrationsSideBySide, below_edge, informed_weights, mean_of_members
+from ._calibrations import Calibration, TailCalibration
+from ._combination import below_edge, informed_weights, mean_of_members
 from ._members import member_scores
 
 FEW = 32
@@ -282,7 +283,7 @@ class _Means:
         self._inside = np.stack([node.inside for node in nodes])
         self._unknown = np.stack([each._scores_of_unknown for each in ensembles])
         self._counting = np.stack([node.counting for node in nodes])
-        self._calibration = CalibrationsSideBySide([each._calibration for each in ensembles])
+        self._calibration = Calibration.side_by_side([each._calibration for each in ensembles])
         self._score_of_unknown = np.array([each.unknown_class_score_ for each in ensembles])
 
     def scores(self, values: Floats) -> Floats:
@@ -302,7 +303,7 @@ class _InformedSums:
         self._starts = np.cumsum([0] + [len(node.inside) for node in nodes[:-1]])
         self._unknown = np.concatenate([each._scores_of_unknown for each in ensembles])
         self._counting = np.concatenate([node.counting for node in nodes])
-        self._calibration = CalibrationsSideBySide([each._calibration for each in ensembles])
+        self._calibration = TailCalibration.side_by_side([each._calibration for each in ensembles])
         self._score_of_unknown = np.array([each.unknown_class_score_ for each in ensembles])
         weights = [informed_weights(each.knowledge_[each._counting]) for each in ensembles]
         self._plain, self._beyond = (block_diag(*some).T for some in zip(*weights, strict=True))

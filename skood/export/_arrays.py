@@ -86,8 +86,8 @@ class SortedTable(Form):
     def __init__(self, columns: Sequence[NDArray]) -> None:
         super().__init__()
         longest = max((len(column) for column in columns), default=0)
-        self.width = max(ceil(sqrt(longest)), 1)
-        # No number is at least NaN: what fills up is never counted.
+        # No number is at least NaN: what fills up, one place or more, is never counted.
+        self.width = ceil(sqrt(longest + 1))
         table = np.full((len(columns), self.width**2), np.nan)
         for row, column in zip(table, columns, strict=True):
             row[: len(column)] = column
@@ -112,6 +112,10 @@ class SortedTable(Form):
         block = (n_begun - 1).clamp(min=0)
         inside = self.blocks.index_select(0, columns * self.width + block) <= own
         return block * self.width + inside.sum(dim=1)
+
+    def at(self, columns: Tensor, positions: Tensor) -> Tensor:
+        """Numbers at positions of given columns; NaN behind the last one."""
+        return self.blocks.flatten().index_select(0, columns * self.width**2 + positions)
 
 
 def unit_rows(rows: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from ..ensemble import (
 )
 from ._arrays import Form, SortedTable
 from ._registry import form, form_of
-from ._scores import LogPForm, StandardizeForm
+from ._scores import LogPForm, RankForm, StandardizeForm
 from ._stacks import Members, mean_weights
 from ._tensors import TensorActivations
 
@@ -54,8 +54,10 @@ class LayerEnsembleForm(EnsembleForm):
         self.members = Members(detector.estimators_, [list(names) for names in detector._inputs])
         self.all_count = bool(counting.all())
         self.keep("counting", np.flatnonzero(counting), torch.int64)
-        if detector.combine in ("informed", "fisher", "vote"):
+        if detector.combine == "informed":
             self.log_p = LogPForm(detector._calibration)
+        elif detector.combine in ("fisher", "vote"):
+            self.p_values = RankForm(detector._calibration)
         else:
             self.standardize = StandardizeForm([detector._calibration], [counting])
             self.keep("weights", mean_weights(detector))
@@ -79,7 +81,7 @@ class LayerEnsembleForm(EnsembleForm):
             log_p, knowledge = self.log_p(scores), self.knowledge
             beyond = (log_p - self.log_edge).clamp(max=0)
             return (log_p * knowledge + beyond * (1 - knowledge)).sum(dim=1) / knowledge.sum()
-        p = self.log_p.p_values(scores)
+        p = self.p_values(scores)
         if self.combine_by == "vote":
             return (p >= self.vote_level).to(torch.float64).mean(dim=1)
         return p.log().sum(dim=1)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..ensemble import HIGHEST, LOWEST, TAIL, Calibration
+from ..ensemble import HIGHEST, LOWEST, TAIL, Calibration, RankCalibration, TailCalibration
 from ._arrays import Form, SortedTable
 
 
@@ -62,40 +62,87 @@ def _of_all(
     return rows[0] if len(rows) == 1 else rows
 
 
-class LogPForm(Form):
-    """p-values of scores of shape (n_samples, n_members), and their logarithms."""
+class RankForm(Form):
+    """p-values of scores of shape (n_samples, n_members)."""
 
-    edges: Tensor
-    lowest_edges: Tensor
-    excess: Tensor
     columns: Tensor
     n_ranks: Tensor
-    log_tail: Tensor
 
-    def __init__(self, calibration: Calibration) -> None:
+    def __init__(self, calibration: RankCalibration) -> None:
         super().__init__()
         all_count = np.ones(len(calibration._lowest), dtype=bool)
         self.standardized = StandardizeForm([calibration], [all_count])
-        for name in ("edges", "lowest_edges", "excess"):
-            self.keep(name, getattr(calibration, f"_{name}"))
         self.table = SortedTable(calibration._lowest)
         self.keep("columns", np.arange(len(all_count)), torch.int64)
-        self.keep("n_ranks", [len(calibration._ascending) + 1])
-        self.keep("log_tail", [np.log(TAIL)])
+        self.keep("n_ranks", [len(calibration._lowest[0]) + 1])
 
-    def p_values(self, scores: Tensor) -> Tensor:
+    def forward(self, scores: Tensor) -> Tensor:
         """Conformal p-value of each score."""
         scores = self.standardized.without_rounding(scores)
         columns = self.columns.expand(scores.shape).flatten()
         n_not_above = self.table.count_not_above(scores.flatten(), columns).reshape(scores.shape)
         return (n_not_above + 1) / self.n_ranks
 
+
+class LogPForm(Form):
+    """Logarithms of p-values of scores of shape (n_samples, n_members)."""
+
+    edges: Tensor
+    excess: Tensor
+    tops: Tensor
+    feet: Tensor
+    n_at_tops: Tensor
+    counts: Tensor
+    columns: Tensor
+    n_ranks: Tensor
+    log_tail: Tensor
+
+    def __init__(self, calibration: TailCalibration) -> None:
+        super().__init__()
+        of_members = [*zip(calibration.starts(), calibration.ends, strict=True)]
+        all_count = np.ones(len(of_members), dtype=bool)
+        self.standardized = StandardizeForm([calibration], [all_count])
+        for name in ("edges", "excess"):
+            self.keep(name, getattr(calibration, f"_{name}"))
+        self.keep("tops", calibration.tops)
+        self.keep("feet", calibration.feet)
+        self.keep("n_at_tops", calibration.counts[calibration.starts() + 1])
+        self.table = SortedTable([calibration.levels[start:end] for start, end in of_members])
+        # Behind the last one, once more: no calibration score is above it.
+        self.width = self.table.width**2 + 1
+        counts = [calibration.counts[start : end + 1] for start, end in of_members]
+        padded = [np.pad(each, (0, self.width - len(each)), mode="edge") for each in counts]
+        self.keep("counts", np.concatenate(padded))
+        self.keep("columns", np.arange(len(of_members)), torch.int64)
+        self.keep("n_ranks", calibration._n_scores + 1)
+        self.keep("log_tail", [np.log(TAIL)])
+
     def forward(self, scores: Tensor) -> Tensor:
         """Logarithm of the p-value of each score, of an exponential tail where it is below 0.1."""
-        usual = torch.maximum(self.p_values(scores).log(), self.log_tail)
         scores = self.standardized.without_rounding(scores)
-        beyond = self.log_tail - (self.edges - scores) / self.excess
-        return softly_above(torch.where(scores < self.lowest_edges, beyond, usual))
+        usual = self._log_p_of_counts(self._count_not_above(scores))
+        rise = self._log_p_of_counts(self.n_at_tops) - self._log_p_of_tail(self.tops)
+        above_feet = (scores - self.feet).clamp(min=0) / (self.tops - self.feet)
+        below = self._log_p_of_tail(scores) + above_feet * rise
+        return softly_above(torch.where(scores < self.tops, below, usual))
+
+    def _log_p_of_tail(self, scores: Tensor) -> Tensor:
+        return self.log_tail - (self.edges - scores) / self.excess
+
+    def _log_p_of_counts(self, n_not_above: Tensor) -> Tensor:
+        return torch.maximum(((n_not_above + 1) / self.n_ranks).log(), self.log_tail)
+
+    def _count_not_above(self, scores: Tensor) -> Tensor:
+        """How many calibration scores are at most each; from level to level it rises evenly."""
+        columns, flat = self.columns.expand(scores.shape).flatten(), scores.flatten()
+        at = self.table.count_not_above(flat, columns).clamp(min=1)
+        low, high = self.table.at(columns, at - 1), self.table.at(columns, at)
+        # Above the last level, there is none to compare with.
+        share = ((flat - low).clamp(min=0) / (high - low)).nan_to_num(0.0)
+        n_low, n_high = (
+            self.counts.index_select(0, columns * self.width + each) for each in (at, at + 1)
+        )
+        return (n_low + share * (n_high - n_low)).reshape(scores.shape)
 
 
 def softly_above(values: Tensor) -> Tensor:
