@@ -50,6 +50,8 @@ class SessionMixin(BaseEstimator):
     _session = _Kept(None)
     _is_open = _Kept(False)
     _n_blocks = _Kept(0)
+    _n_open = _Kept(0)
+    """How often it was opened since it was last closed, beside blocks."""
     _looked = _Kept(None)
     _known_state = _Kept(None)
 
@@ -65,7 +67,8 @@ class SessionMixin(BaseEstimator):
         -------
         self : object
             The monitor, which is also a context manager that closes it. Of blocks in each other, or
-            of several threads at once, the one that ends last does.
+            of several threads at once, the one that ends last does. Where it was opened before,
+            without a block, it stays open after those that open it again.
 
         Raises
         ------
@@ -117,6 +120,8 @@ class SessionMixin(BaseEstimator):
         check_is_fitted(self)
         if isinstance(extractor := self.steps[0][1], ActivationExtractor):
             extractor._check_network_in_full()
+        with _COUNTING_BLOCKS:
+            self._n_open += 1
         self._is_open = True
         self._current_session()
         return self
@@ -124,11 +129,14 @@ class SessionMixin(BaseEstimator):
     def close(self) -> None:
         """Leave nothing in place at the network; a monitor that is not open stays so.
 
+        It closes at once, as a file does, also within blocks that have opened it. Calls go on, and
+        give the same scores.
+
         See Also
         --------
         Monitor.open : Is undone by this.
         """
-        self._is_open = False
+        self._is_open, self._n_open = False, 0
         session, self._session = self._session, None
         if session is not None:
             session.extraction.close()
@@ -138,6 +146,7 @@ class SessionMixin(BaseEstimator):
             self.open()
         with _COUNTING_BLOCKS:
             self._n_blocks += 1
+            self._n_open = max(self._n_open - 1, 0)  # which was this block's
         return self
 
     def __exit__(
@@ -148,7 +157,7 @@ class SessionMixin(BaseEstimator):
     ) -> None:
         with _COUNTING_BLOCKS:
             self._n_blocks -= 1
-            is_last = self._n_blocks == 0
+            is_last = self._n_blocks == self._n_open == 0
         if is_last:
             self.close()
 

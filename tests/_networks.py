@@ -63,13 +63,15 @@ def _describe(tensor):
         tensor.device,
         tensor.dtype,
         tensor.requires_grad,
+        tensor.layout is torch.strided and tensor.untyped_storage().resizable(),
         _octets(tensor),
         grad,
     )
 
 
 def _octets(tensor):
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    copied = tensor.detach().cpu().reshape(-1).clone()  # whose memory nobody resizes
+    return copied.view(torch.uint8).numpy().tobytes()
 
 
 def images(n_samples=11, *, seed=0, dtype=np.float32):

@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset
 
 from skood import ActivationExtractor, make_monitor
 from skood.extraction import ODIN, InputError
@@ -275,3 +275,44 @@ def test_rows_are_not_lost_where_a_data_set_raises_what_ends_a_loop(batch_size):
     with pytest.raises(RuntimeError, match="StopIteration"):
         extractor.transform(X)
     assert len(extractor.transform(DataLoader(Subset(Ending(), range(140)), 16))) == 140
+
+
+class Short(IterableDataset):
+    """Says that it has 300 rows, and yields 100; or ends before it has begun."""
+
+    def __init__(self, begins=True):
+        self.begins = begins
+
+    def __len__(self):
+        return 300
+
+    def __iter__(self):
+        return iter(FINE[:100]) if self.begins else next(iter(()))
+
+
+class ShortBatches(Sampler):
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        return iter([range(50), range(50, 100)])
+
+
+@pytest.mark.filterwarnings("ignore:The rows are in the order")
+@pytest.mark.parametrize(
+    "X",
+    [Short(), DataLoader(Short(), 50), DataLoader(FINE, batch_sampler=ShortBatches())],
+    ids=["stream", "loader of a stream", "batches"],
+)
+def test_less_than_a_length_of_the_user_is_warned_of(X):
+    extractor = ActivationExtractor(perceptron().eval()).fit(FINE)
+    with pytest.warns(UserWarning, match=r"ended after \d of \d+ batches"):
+        assert len(extractor.transform(X)) == 100
+
+
+@pytest.mark.parametrize("in_loader", [False, True])
+def test_a_stream_that_ends_before_it_begins_ends_no_loop(in_loader):
+    X = Short(begins=False)
+    extractor = ActivationExtractor(perceptron().eval()).fit(FINE)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(map(extractor.transform, [DataLoader(X, 50) if in_loader else X]))

@@ -1,10 +1,14 @@
 """Estimators in folders: what is saved is the same when it is loaded."""
 
 import collections
+import datetime
+import decimal
+import enum
 import pickle
 import tarfile
+import uuid
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pytest
@@ -224,6 +228,9 @@ def test_any_value_is_the_same(value, tmp_path_factory):
         frozenset({1, "a"}),
         Fraction(1, 3),
         Path("some/where"),
+        PurePosixPath("some/where"),
+        PureWindowsPath("C:\\some/where"),
+        np.dtypes.StringDType(),
         np.sqrt,
         KNNDetector,
     ],
@@ -266,6 +273,7 @@ def test_arrays_of_every_kind(tmp_path):
         "empty": np.empty((0, 4), np.float32),
         "one": np.array(3),
         "masked": np.ma.MaskedArray([1, 2], [True, False], fill_value=7),
+        "hard mask": np.ma.MaskedArray([1, 2], [True, False], hard_mask=True),
     }
     loaded = through_a_file(given, tmp_path / "v")
     for name, array in given.items():
@@ -275,12 +283,24 @@ def test_arrays_of_every_kind(tmp_path):
     assert loaded["Fortran"].flags.f_contiguous
     assert loaded["axes"].strides == given["axes"].strides
     np.testing.assert_array_equal(loaded["masked"].mask, [True, False])
+    assert not loaded["masked"].hardmask
+    assert loaded["hard mask"].hardmask
     assert loaded["empty"].flags.writeable
 
 
-@pytest.mark.parametrize("kind", ["csr_array", "csc_matrix", "coo_array"])
-def test_sparse_arrays(kind, tmp_path):
-    value = getattr(sparse, kind)(np.array([[0, 1.5], [2, 0]]))
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("csr_array", (2, 3)),
+        ("csc_matrix", (2, 3)),
+        ("bsr_array", (2, 2)),
+        ("coo_array", (2, 3)),
+        ("coo_array", (4,)),
+    ],
+)
+def test_sparse_arrays(kind, shape, tmp_path):
+    dense = np.arange(np.prod(shape)).reshape(shape) % 3.0
+    value = getattr(sparse, kind)(dense)
     loaded = through_a_file(value, tmp_path / "v")
     assert type(loaded) is type(value)
     np.testing.assert_array_equal(loaded.toarray(), value.toarray())
@@ -288,11 +308,13 @@ def test_sparse_arrays(kind, tmp_path):
 
 def test_random_numbers_go_on_where_they_were(tmp_path):
     state, generator = np.random.RandomState(3), np.random.default_rng(4)
-    for each in (state, generator):
+    other = np.random.RandomState(np.random.SFC64(5))
+    for each in (state, generator, other):
         each.normal(size=7)
-    loaded = through_a_file([state, generator], tmp_path / "v")
+    loaded = through_a_file([state, generator, other], tmp_path / "v")
     assert loaded[0].normal() == state.normal()
     assert loaded[1].normal() == generator.normal()
+    assert loaded[2].normal() == other.normal()
     assert loaded[1].spawn(1)[0].normal() == generator.spawn(1)[0].normal()
 
 
@@ -331,6 +353,17 @@ class MyDetector(KNNDetector):
     """One that skood does not know."""
 
 
+class OfTheUser(np.float64):
+    """A number that may hold more."""
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+Pair = collections.namedtuple("Pair", ["one", "other"])
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -346,6 +379,16 @@ class MyDetector(KNNDetector):
         (np.frompyfunc(lambda x: x, 1, 1), "of another library than NumPy"),
         (np.floating, "the class numpy.floating"),
         (np.array(["a", None], np.dtypes.StringDType(na_object=None)), "na_object=None"),
+        (np.dtypes.StringDType(na_object=None), "na_object=None"),
+        (np.dtype("f4", metadata={"unit": "m"}), "with metadata"),
+        (OfTheUser(1.5), "test_files.OfTheUser"),
+        (sparse.lil_array((2, 2)), "format 'lil'"),
+        (sparse.dia_array((2, 2)), "format 'dia'"),
+        (uuid.UUID(int=1), "uuid.UUID"),
+        (datetime.date(2020, 1, 1), "datetime.date"),
+        (decimal.Decimal("1.10"), "decimal.Decimal"),
+        (Pair(1, 2), "test_files.Pair"),
+        (Colour.RED, "test_files.Colour"),
         (np.zeros(1, [("a", "O")]), r"of the type dtype\(\[\('a', 'O'\)\]\)"),
     ],
     ids=lambda value: str(type(value).__name__),

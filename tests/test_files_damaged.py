@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 import skood
 from skood import ActivationExtractor, Activations, FileFormatError, Monitor
-from skood.detectors import KNNDetector
+from skood.detectors import HammingNAPDetector, KNNDetector
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -213,6 +214,22 @@ def test_arrays_that_are_none_are_refused(octets, match, copy, monkeypatch):
 def test_compressed_arrays_are_refused_before_they_are_read(copy):
     write_arrays(copy, bytes(10**7), zipfile.ZIP_DEFLATED, 1)
     refused(copy, "compressed")
+
+
+def test_numbers_that_arrays_belie_ask_for_no_memory(copy, whole, X, tmp_path):
+    state = data_of(copy) / "state.json"
+    text = state.read_text()
+    assert text.count('"n_layers_":3') == 1
+    state.write_text(text.replace('"n_layers_":3', f'"n_layers_":{2**40}'))
+    sign(copy)
+    np.testing.assert_array_equal(skood.load(copy).score_samples(X), whole[1])
+    skood.save(HammingNAPDetector().fit(X > 0), tmp_path / "patterns")
+    state = data_of(tmp_path / "patterns") / "state.json"
+    text, n_found = re.subn(r'"n_patterns":\d+', f'"n_patterns":{2**40}', state.read_text())
+    assert n_found == 1
+    state.write_text(text)
+    sign(tmp_path / "patterns")
+    refused(tmp_path / "patterns", f"patterns are said to be {2**40}")
 
 
 def test_branches_of_trees_that_lead_nowhere_are_refused(X, tmp_path):

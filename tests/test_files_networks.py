@@ -254,7 +254,7 @@ def test_weights_fill_a_network_without_memory_and_need_shapes(rows, tmp_path):
             return make_small()
 
     assert_same(skood.load(tmp_path / "file", on_meta), monitor, X)
-    with pytest.raises(ValueError, match="shapes are not known yet: let it call the network once"):
+    with pytest.raises(ValueError, match=r"shapes are not known yet.* call a lazy module once"):
         skood.load(tmp_path / "file", lambda: nn.Sequential(nn.LazyLinear(16), nn.ReLU()))
 
 
@@ -407,6 +407,8 @@ def test_nets_of_skorch(rows, tmp_path):
     monitor.save(tmp_path / "saved")
     for given in (net, make):
         assert_same(skood.load(tmp_path / "saved", given), monitor, X)
+    with pytest.raises(ValueError, match=r"without parameters.* initialize a net of skorch"):
+        skood.load(tmp_path / "saved", lambda: skorch.NeuralNetClassifier(perceptron))
 
 
 @pytest.fixture(scope="module")

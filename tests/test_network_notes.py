@@ -1,5 +1,7 @@
 """What libraries note on a network while they train it says nothing of what it computes."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -127,7 +129,33 @@ class OfTheUser(nn.Module):
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1)
 
 
-NETWORKS = [Classifier, WithoutHyperparameters, ImageModel, OfTheUser]
+@of_library("accelerate.hooks")
+class AlignDevicesHook:
+    """Moves inputs to the device on which the weights of a module lie."""
+
+    def __init__(self, device):
+        self.execution_device = device
+
+
+def dispatched(network, forward=None):
+    """What accelerate makes of a network: each module moves its inputs, and forward is replaced."""
+    network.hf_device_map = {"": "cpu"}
+    if forward is not None:
+        network.forward = forward
+    for module in network.modules():
+        module._old_forward, module._hf_hook = module.forward, AlignDevicesHook("cpu")
+        module.forward = functools.partial(lambda module, x: module._old_forward(x), module)
+    network.to = functools.partial(print, "You should not move it.")
+    return network
+
+
+class Dispatched(OfTheUser):
+    def train_some(self):
+        super().train_some()
+        dispatched(self)
+
+
+NETWORKS = [Dispatched, Classifier, WithoutHyperparameters, ImageModel, OfTheUser]
 X = np.random.default_rng(0).normal(size=(160, 6)).astype(np.float32)
 
 
@@ -181,6 +209,23 @@ def test_what_a_pass_reads_counts(make, change, tmp_path):
     change(network)
     with pytest.raises(ValueError, match="not what it was in fit"):
         monitor.score_samples(X)
+
+
+def test_a_forward_of_the_user_counts_also_behind_accelerate():
+    torch.manual_seed(0)
+    network = layers().eval()
+    before = adapt(network).fingerprint()
+    twice = dispatched(layers().eval(), forward=lambda x: 2 * nn.Sequential.forward(twice, x))
+    twice.load_state_dict(network.state_dict())
+    assert adapt(dispatched(network)).fingerprint().digest == before.digest
+    assert adapt(twice).fingerprint().settings.keys() - before.settings.keys() == {".forward"}
+
+
+def test_weights_that_are_elsewhere_are_refused_in_words_that_help():
+    network = layers().eval()
+    network[2].to("meta")
+    with pytest.raises(ValueError, match=r"on the device 'meta'.*device_map"):
+        make_monitor(network).fit(X)
 
 
 def test_hooks_of_gradients_leave_no_trace_once_they_are_gone():

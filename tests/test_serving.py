@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -341,6 +342,34 @@ def test_there_are_two_endpoints_and_no_more(client):
         assert client.get(path).status_code == 404
     assert client.get("/predict").status_code == 405
     assert client.post("/health").status_code == 405
+
+
+def test_rows_of_ever_other_shapes_take_no_more_memory():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    pooled = (torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), *pooled).eval()
+    X = np.random.default_rng(0).normal(size=(100, 1, 8, 8)).astype(np.float32)
+    with TestClient(create_app(make_monitor(network, validation=0.3).fit(X))) as client:
+
+        def grown_by(sizes):
+            tracemalloc.start()
+            for size in sizes:
+                rows = np.zeros((1, 1, size, 200), np.float32)
+                assert send_npy(client, rows).status_code == 200
+            gc.collect()
+            found = tracemalloc.get_traced_memory()[0]
+            tracemalloc.stop()
+            return found
+
+        grown_by(range(200, 230))
+        assert grown_by(range(230, 330)) < 6e6  # of 18 MB
+
+
+def test_health_answers_head_as_it_does_get(client):
+    answer = client.head("/health")
+    assert answer.status_code == 200
+    assert answer.content == b""
 
 
 # Who may ask

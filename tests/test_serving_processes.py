@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +13,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.neural_network import MLPClassifier
 
+import skood
 from skood import make_monitor
 from skood.datasets import load_digits_ood
 
@@ -215,6 +218,25 @@ def _ends_in_the_midst_of_requests(server, clients, expected):
         task.result()
 
 
+@pytest.mark.skipif(not PROC.exists(), reason="not all systems have this signal")
+def test_a_signal_lets_the_processes_load_the_monitor_anew(folder, monitor, tmp_path):
+    served = shutil.copytree(folder, tmp_path / "served")
+    other = deepcopy(monitor).calibrate(X[1000:1100])
+    with serving(served, tmp_path / "log", "--workers", "2") as server:
+        before = server.workers(2)
+        skood.save(other, served)
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 60
+        while (now := server.workers(2)).keys() & before.keys() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not now.keys() & before.keys()
+        with server.client() as client:
+            found = [row["p_value"] for row in ask(client, X[:5]).json()["predictions"]]
+        assert server.end() in (0, -signal.SIGTERM)
+    np.testing.assert_array_equal(found, other.p_values(X[:5]))
+    assert (other.p_values(X[:5]) != monitor.p_values(X[:5])).any()
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -241,8 +263,11 @@ def test_a_folder_that_holds_no_monitor_is_refused(tmp_path, capsys, monkeypatch
         main([str(tmp_path / "nothing")])
     assert ended.value.code == 1
     assert "nothing" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([str(tmp_path), "--workers", "0"])
+    for option, value in (("--workers", "0"), ("--port", "99999"), ("--port", "-1")):
+        with pytest.raises(SystemExit) as ended:
+            main([str(tmp_path), option, value])
+        assert ended.value.code == 2
+        assert f"argument {option}: {value} is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -17,22 +17,26 @@ _COMPRESSED = ("csr", "csc", "bsr")
 
 def _write_sparse(value: Any, encoder: Encoder) -> Fields:
     if value.format not in (*_COMPRESSED, "coo"):
-        value = value.tocsr()
-    parts = ["data", "indices", "indptr"] if value.format in _COMPRESSED else ["data", "row", "col"]
+        raise TypeError(
+            f"{encoder.place} is a sparse array of the format {value.format!r}, which is not "
+            f"written: convert it to one of {[*_COMPRESSED, 'coo']}."
+        )
+    is_coo = value.format == "coo"
+    places = value.coords if is_coo else (value.indices, value.indptr)
     return {
         "format": value.format,
         "is_matrix": isinstance(value, sparse.spmatrix),
         "shape": list(value.shape),
-        "parts": encoder.parts([getattr(value, part) for part in parts]),
+        "parts": encoder.parts([value.data, *places]),
     }
 
 
 def _read_sparse(node: Fields, decoder: Decoder, keep: Keep) -> Any:
     kind = getattr(sparse, f"{_format(node)}_{'matrix' if node['is_matrix'] else 'array'}")
-    data, one, other = decoder.values(node["parts"])
+    data, *places = decoder.values(node["parts"])
     if _format(node) == "coo":
-        return kind((data, (one, other)), shape=tuple(node["shape"]))
-    made = kind((data, one, other), shape=tuple(node["shape"]))
+        return kind((data, tuple(places)), shape=tuple(node["shape"]))
+    made = kind((data, *places), shape=tuple(node["shape"]))
     made.check_format(full_check=True)  # places beyond the ends would be read from elsewhere
     return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -185,7 +185,7 @@ def _read_ufunc(node: Fields, decoder: Decoder, keep: Keep) -> np.ufunc:
 
 # Arrays
 
-_TEXT_TYPE = np.dtypes.StringDType()
+_TEXT_TYPE, _TEXT_NAME = np.dtypes.StringDType(), "T"
 
 
 def _write_array(value: NDArray, encoder: Encoder) -> Fields:
@@ -234,12 +234,14 @@ def _read_texts(node: Fields, decoder: Decoder, keep: Keep) -> NDArray:
 def _write_masked(value: MaskedArray, encoder: Encoder) -> Fields:
     held = {"data": value.data, "mask": np.ma.getmask(value), "fill": value.fill_value}
     held["mask"] = None if held["mask"] is np.ma.nomask else held["mask"]
-    return {name: encoder.part(part, f".{name}") for name, part in held.items()}
+    parts = {name: encoder.part(part, f".{name}") for name, part in held.items()}
+    return {**parts, "hard": True} if value.hardmask else parts
 
 
 def _read_masked(node: Fields, decoder: Decoder, keep: Keep) -> MaskedArray:
     data, mask, fill = (decoder.value(node[name]) for name in ("data", "mask", "fill"))
-    return MaskedArray(data, np.ma.nomask if mask is None else mask, fill_value=fill)
+    mask = np.ma.nomask if mask is None else mask
+    return MaskedArray(data, mask, fill_value=fill, hard_mask=bool(node.get("hard", False)))
 
 
 def _write_scalar(value: np.generic, encoder: Encoder) -> Fields:
@@ -253,13 +255,19 @@ def _read_scalar(node: Fields, decoder: Decoder, keep: Keep) -> Any:
 
 
 def _write_dtype(value: np.dtype, encoder: Encoder) -> Fields:
-    if value.names is not None or value.subdtype is not None:
-        raise TypeError(f"{encoder.place} is the type {value} of records, which is not written.")
+    if value == _TEXT_TYPE:
+        return {"value": _TEXT_NAME}
+    if value.kind == "T" or value.names or value.subdtype is not None or value.metadata:
+        raise TypeError(
+            f"{encoder.place} is the type {value!r}, which is not written: plain types are, and "
+            "none of records, with metadata or with something that stands for missing texts."
+        )
     return {"value": value.str}
 
 
 def _read_dtype(node: Fields, decoder: Decoder, keep: Keep) -> np.dtype:
-    return np.dtype(text_of(node, "value"))
+    text = text_of(node, "value")
+    return _TEXT_TYPE if text == _TEXT_NAME else np.dtype(text)
 
 
 def _plain_dtype(text: str) -> np.dtype:
@@ -292,12 +300,19 @@ _BIT_GENERATORS = {
 
 
 def _write_random_state(value: RandomState, encoder: Encoder) -> Fields:
-    return {"state": encoder.part(value.get_state(legacy=False), ".state")}
+    state = value.get_state(legacy=False)
+    if state["bit_generator"] not in _BIT_GENERATORS:
+        raise TypeError(
+            f"{encoder.place} draws from a {state['bit_generator']}, which is none of "
+            f"{list(_BIT_GENERATORS)}."
+        )
+    return {"state": encoder.part(state, ".state")}
 
 
 def _read_random_state(node: Fields, decoder: Decoder, keep: Keep) -> RandomState:
-    made = RandomState(np.random.MT19937(0))
-    made.set_state(decoder.value(node["state"]))
+    state = decoder.value(node["state"])
+    made = RandomState(_BIT_GENERATORS[state["bit_generator"]](0))
+    made.set_state(state)
     return made
 
 
@@ -385,8 +400,8 @@ def _read_hex(node: Fields, decoder: Decoder, keep: Keep) -> bytes:
     return bytes.fromhex(text_of(node, "hex"))
 
 
-def _read_path(node: Fields, decoder: Decoder, keep: Keep) -> Path:
-    return Path(text_of(node, "value"))
+def _reader_of_path(kind: type[PurePath]) -> Callable[[Fields, Decoder, Keep], PurePath]:
+    return lambda node, decoder, keep: kind(text_of(node, "value"))
 
 
 def _read_ellipsis(node: Fields, decoder: Decoder, keep: Keep) -> Any:
@@ -409,7 +424,6 @@ _TEXTS = Kind("texts", _write_texts, _read_texts)
 _DTYPE = Kind("dtype", _write_dtype, _read_dtype)
 _SCALAR = Kind("scalar", _write_scalar, _read_scalar)
 _LAZY = Kind("rows", _write_lazy, _read_lazy)
-_PATH = Kind("path", _write_path, _read_path)
 _BITS = Kind("bit generator", _write_bit_generator, _read_bit_generator)
 _UFUNC = Kind("ufunc", _write_ufunc, _read_ufunc)
 
@@ -440,6 +454,10 @@ _BY_TYPE: dict[type, Kind] = {
     Generator: Kind("generator", _write_generator, _read_generator),
     OwnedFolder: Kind("folder", _write_folder, _read_folder),
     MaskedArray: Kind("masked array", _write_masked, _read_masked),
+    # Of the system that it is read on.
+    type(Path()): Kind("path", _write_path, _reader_of_path(Path)),
+    PurePosixPath: Kind("posix path", _write_path, _reader_of_path(PurePosixPath)),
+    PureWindowsPath: Kind("windows path", _write_path, _reader_of_path(PureWindowsPath)),
     np.ufunc: _UFUNC,
 }
 _BY_PARENT: tuple[tuple[type, Kind], ...] = (
@@ -447,7 +465,6 @@ _BY_PARENT: tuple[tuple[type, Kind], ...] = (
     (np.generic, _SCALAR),
     (np.dtype, _DTYPE),
     (BitGenerator, _BITS),
-    (PurePath, _PATH),
     (sparse.sparray, FOREIGN["sparse"]),
     (sparse.spmatrix, FOREIGN["sparse"]),
 )
@@ -509,13 +526,17 @@ def _kind_of_array(value: Any) -> Kind | None:
     return _OBJECTS if value.dtype == object else _ARRAY
 
 
+_LIBRARIES = {"numpy", "scipy", "skood"}
+
+
 def _kind_by_parent(value: Any) -> Kind | None:
     if type(value).__module__ == "torch":
         return _OF_TORCH.get(type(value).__name__)
     kind = next((kind for parent, kind in _BY_PARENT if isinstance(value, parent)), None)
     if kind is _SCALAR and (value.dtype.hasobject or value.dtype.names or value.dtype == "V0"):
         return None
-    return kind
+    is_of_library = type(value).__module__.partition(".")[0] in _LIBRARIES
+    return kind if is_of_library else None  # a class of the user may hold more
 
 
 def _kind_of_object(value: Any) -> Kind:

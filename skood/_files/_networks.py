@@ -79,9 +79,9 @@ def fill_weights(made: Any, entry: Fields, get: Callable[[str], NDArray]) -> Non
         adapter = adapt(made)
     except NotFittedError as error:
         raise ValueError(
-            f"The function that was passed returned a {type(made).__name__} with parameters whose "
-            "shapes are not known yet: let it call the network once, on inputs of any values, "
-            "before it returns it."
+            f"The function that was passed returned a {type(made).__name__} without parameters, or "
+            "with some whose shapes are not known yet. Before it returns the network, let it "
+            "initialize a net of skorch, and call a lazy module once, on inputs of any values."
         ) from error
     if adapter.kept_as != WEIGHTS:
         raise TypeError(

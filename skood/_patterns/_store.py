@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -279,6 +279,11 @@ class PatternStore(BasePatternStore):
         self._rows = rows[order]
         shares = counts / self.n_rows
         self.squared_share_error = float(shares @ (shares * (1 - shares))) / self.n_rows
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.n_patterns != len(self.part.counts):  # by which memory is asked for
+            raise ValueError(f"{len(self.part.counts)} patterns are said to be {self.n_patterns}.")
 
     def _parts(self) -> Iterator[Part]:
         yield self.part

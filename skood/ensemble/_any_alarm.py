@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from .._classes import rows_to_accept
-from .._conformal import held_out_threshold, lowest_accepted
+from .._conformal import held_out_threshold, less_rounding, lowest_accepted
 from .._diagram import MembersMixin
 from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
@@ -158,6 +158,7 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         forget_batches(self)
         self.named_estimators_: dict[str, Any] = {}
         given, scores = self._as_given(X), {}
+        keeps = self._keeps_samples(X)
         with steps(self, len(self.detectors), "detectors") as told:
             for name, detector in self.detectors:
                 outside = None
@@ -165,13 +166,13 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
                     outside = self._as_given(X_ood)
                 member = clone(detector)
                 self.named_estimators_[name] = member
-                data = given, y, outside, self._keeps_batches
+                data = given, y, outside, keeps
                 with told.step(name, member):
                     if self.validation is None:
                         _, scores[name] = fit_and_calibrate(member, *data)
                     else:
                         fit_member(member, *data)
-        self._keep(X, y)
+        self._keep(X, y, keeps=keeps)
         if self.validation is not None:
             return None
         self._set_thresholds(_threshold_of, scores)
@@ -182,14 +183,12 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
             return "it has no detectors"
         return next(filter(None, (why_no_summary(member) for _, member in self.detectors)), "")
 
-    def _keep(self, X: Activations, y: NDArray | None) -> None:
-        """Keep what more batches need, where all detectors do."""
-        self._why_nothing_is_kept = ""
-        if not self._keeps_batches or self._why_not_in_batches():
-            return
+    def _keep(self, X: Activations, y: NDArray | None, *, keeps: bool) -> None:
+        """Keep what more batches need, where all detectors do and memory allows it."""
         fitted = self.named_estimators_.values()
-        self._why_nothing_is_kept = why_nothing_is_kept(fitted)
-        if self._why_nothing_is_kept:
+        self._why_nothing_is_kept = why_nothing_is_kept(fitted) if keeps else ""
+        if not keeps or self._why_nothing_is_kept:
+            forget_batches(self)
             return
         members = sharing_rows(map(LearntMember.of_fitted, fitted))
         for learnt in members:
@@ -282,8 +281,10 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         return self._smallest(by_name)
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
-        if hasattr(self, "_summary"):
+        if hasattr(self, "_summary") and self._keeps_samples(X):
             self._sample = self._sample_of(X, y, self.training_rows_)
+        else:
+            forget_batches(self)  # without the sample, more batches would set no threshold
         return self._set_by_held_out(X, y)
 
     def _score_sample(self) -> Floats:
@@ -436,6 +437,19 @@ def _rate_of(name: str, fitted: Any) -> float:
     return rate
 
 
+def _last_of_equal(ascending: Floats) -> NDArray[np.intp]:
+    """Places, in sorted scores, of the last of each run that is equal but for rounding.
+
+    Between scores that lie nearer together, rounding would decide where a sample is.
+    """
+    finite = ascending[np.isfinite(ascending)]
+    width = float(np.median(finite - less_rounding(finite, of=finite))) if len(finite) else 0.0
+    cells = np.floor(ascending / width) if width > 0 else ascending
+    last = np.flatnonzero(np.append(cells[1:] != cells[:-1], True))
+    # Of two on both sides of a border, the higher one.
+    return last[np.append(np.diff(ascending[last]) > width / 2, True)]
+
+
 class _RelativeLogP:
     """Log p-values of scores, less that of a threshold; they rise with the scores everywhere.
 
@@ -448,8 +462,10 @@ class _RelativeLogP:
     """
 
     def __init__(self, training_scores: Floats, threshold: float) -> None:
-        self._scores, counts = np.unique(training_scores, return_counts=True)
-        self._log_p = np.log(np.cumsum(counts) / (len(training_scores) + 1))
+        ascending = np.sort(training_scores)
+        last = _last_of_equal(ascending)
+        self._scores = ascending[last]
+        self._log_p = np.log((last + 1) / (len(ascending) + 1))
         low, high = np.percentile(training_scores, [10, 90])
         self._excess_below = self._mean_excess(low - training_scores)
         self._excess_above = self._mean_excess(training_scores - high)

@@ -94,7 +94,7 @@ def labels_among(batch: Batch) -> NDArray | None:
 def as_labels(targets: Any, n_rows: int) -> NDArray | None:
     """Targets as labels, where they are one number or text a row; otherwise None."""
     if is_array(targets):
-        targets = to_array(targets)
+        targets = np.array(to_array(targets))  # a loader may use its memory again
     elif isinstance(targets, list | tuple):
         are_text = [isinstance(target, str) for target in targets]
         if not (all(are_text) or all(isinstance(target, Real) for target in targets)):

@@ -48,7 +48,7 @@ def read_powers(network: Any, power: int) -> list[LayerPowers]:
     adapter = adapt(network)
     inner, torch = adapter.network, sys.modules.get("torch")
     if isinstance(inner, MLPClassifier | MLPRegressor):
-        names = [*(f"hidden_{number}" for number in range(inner.n_layers_ - 2)), "output"]
+        names = [*(f"hidden_{number}" for number in range(len(inner.coefs_) - 1)), "output"]
         return _read_matrices(names, (weights.T for weights in inner.coefs_), power)
     if torch is None or not isinstance(inner, torch.nn.Module):
         raise TypeError(
@@ -133,4 +133,4 @@ def _scale(norm: Any, power: int) -> NDArray[np.float64]:
 
 
 def _to_numpy(values: Tensor) -> NDArray[np.float64]:
-    return values.detach().cpu().double().numpy()
+    return values.detach().clone().cpu().double().numpy()  # never of the weights themselves

@@ -22,7 +22,7 @@ from ._base import (
     take_samples,
 )
 from ._fingerprint import Fingerprint
-from ._inputs import is_stream
+from ._inputs import is_stream, to_array
 
 _ROUNDING = 1e-3
 """What the order of sums may change, relative to the largest value of a layer."""
@@ -115,12 +115,7 @@ def _read_inputs(adapter: NetworkAdapter, X: Any) -> Batch:
 
 def _arrays(batch: Batch) -> dict[str, NDArray]:
     named = batch if isinstance(batch, Mapping) else {"X": batch}
-    return {name: _copy(values) for name, values in named.items()}
-
-
-def _copy(values: Any) -> NDArray:
-    # Tensors of torch do not know NumPy's way to ask for copies.
-    return values.detach().cpu().numpy().copy() if hasattr(values, "detach") else np.array(values)
+    return {name: np.array(to_array(values)) for name, values in named.items()}
 
 
 def _unchanged(batch: Batch, call: Any, *args: Any) -> Any:

@@ -23,7 +23,7 @@ _CONFIG = (
 )
 _NOTES = {
     # accelerate and transformers mark any module.
-    "torch.Module": "_is_accelerate_prepared _is_hf_initialized",
+    "torch.Module": "_is_accelerate_prepared _is_hf_initialized hf_device_map",
     "lightning.LightningModule": _LIGHTNING,
     "pytorch_lightning.LightningModule": _LIGHTNING,
     # It rates a network, and sums up what it was given.
@@ -57,6 +57,27 @@ _TRAINERS = frozenset(
     }
 )
 """What trains networks, some of which hold it."""
+
+
+_PLACING = "accelerate.AlignDevicesHook"
+_HOOK, _INNER, _REPLACED = "_hf_hook", "_old_forward", "forward"
+_MOVING = frozenset({"cuda", "mlu", "musa", "npu", "sdaa", "to", "xpu"})
+"""Methods of a module that accelerate replaces by ones that warn."""
+
+
+def without_placement(module: Any) -> dict[str, Any]:
+    """Attributes of a module, without those by which accelerate moves inputs to its weights.
+
+    On which devices a network lies makes no difference to what it computes.
+    """
+    attributes: dict[str, Any] = vars(module)
+    hook = attributes.get(_HOOK)
+    if hook is None or _INNER not in attributes or _PLACING not in _names_of(type(hook)):
+        return attributes
+    left = {n: v for n, v in attributes.items() if n not in {_HOOK, _INNER, _REPLACED, *_MOVING}}
+    inner = attributes[_INNER]
+    is_of_class = getattr(inner, "__func__", None) is type(module).forward
+    return left if is_of_class else {**left, _REPLACED: inner}
 
 
 def is_note(kind: type, name: str, value: Any = None) -> bool:

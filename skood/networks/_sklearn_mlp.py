@@ -78,7 +78,7 @@ class MLPAdapter(NetworkAdapter):
                 'CPU. Leave device="auto".'
             )
         self._mlp = self.network = mlp
-        self._hidden = [f"hidden_{number}" for number in range(mlp.n_layers_ - 2)]
+        self._hidden = [f"hidden_{number}" for number in range(len(mlp.coefs_) - 1)]
         if isinstance(head, str) and head != "auto":
             raise ValueError(
                 f"head={head!r} names a module of torch: a {type(mlp).__name__} has its last "

@@ -149,7 +149,7 @@ def create_app(
     # The functions know it by the application alone, since fastapi never forgets a function.
     app.state.guard, app.state.service, app.state.max_body = guard, service, max_body
     app.add_api_route("/predict", _predict, methods=["POST"])
-    app.add_api_route("/health", _health, methods=["GET"])
+    app.add_api_route("/health", _health, methods=["GET", "HEAD"])
     return app
 
 

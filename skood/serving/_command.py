@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the network, or a function that makes it, where the folder does not hold all of it",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="port (%(default)s)")
+    parser.add_argument("--port", type=_port, default=8000, help="port (%(default)s)")
     parser.add_argument("--workers", type=_number, default=1, help="processes (%(default)s)")
     parser.add_argument(
         "--token-file",
@@ -196,6 +196,12 @@ def _parser() -> argparse.ArgumentParser:
         )
     parser.add_argument("--access-log", action="store_true", help="print a line for each request")
     return parser
+
+
+def _port(text: str) -> int:
+    if not 0 <= (number := int(text)) < 2**16:
+        raise argparse.ArgumentTypeError(f"{number} is not from 0 to {2**16 - 1}")
+    return number
 
 
 def _number(text: str) -> int:

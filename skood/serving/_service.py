@@ -12,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,8 @@ from ._workers import Workers
 BUSY = {"Retry-After": "1"}
 LOG = logging.getLogger("skood.serving")
 
+_MOST_KNOWN = 16
+"""So many forms of rows are remembered, since clients may send rows of ever other shapes."""
 _NOT_READY = "the monitor is not ready: the log of the service says why"
 
 
@@ -121,8 +124,9 @@ class Service:
 
     def _open_monitor(self) -> None:
         """Let what listens to the network stay there, until the service ends, or is forgotten."""
-        if not self.monitor._is_open:
-            self._close_monitor = weakref.finalize(self, self.monitor.open().close)
+        block = ExitStack()
+        block.enter_context(self.monitor.open())
+        self._close_monitor = weakref.finalize(self, block.close)
 
     def close(self) -> None:
         """End the threads once they have done what they are at, and leave the network alone."""
@@ -143,7 +147,7 @@ class Service:
             judged = judge(self.monitor, rows, is_calibrated=self.is_calibrated)
         except Exception as error:
             raise self._refusal(rows, error) from error
-        self._known_rows.setdefault(form_of(rows), first_of(rows))
+        self._remember(rows)
         self._count(judged)
         none = [None] * len(judged.verdicts)
         parts = (
@@ -154,6 +158,15 @@ class Service:
         )
         names = ("label", "verdict", "score", "p_value")
         return [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
+
+    def _remember(self, rows: Rows) -> None:
+        """Keep a row of each of the last forms that were taken."""
+        if (form := form_of(rows)) in self._known_rows:
+            return
+        with self._counting:
+            self._known_rows[form] = first_of(rows)
+            while len(self._known_rows) > _MOST_KNOWN:
+                del self._known_rows[next(iter(self._known_rows))]
 
     def _count(self, judged: Judged) -> None:
         """Take rows into the counts and the stream, in the order in which they are scored."""

@@ -91,7 +91,7 @@ def _fit(values: Any, declared: Input) -> NDArray:
 def as_array(values: Any) -> NDArray:
     """An array of an array, a tensor or a sparse matrix."""
     if hasattr(values, "detach"):
-        return values.numpy(force=True)
+        return np.from_dlpack(values.detach().cpu().resolve_conj().resolve_neg())
     return values.toarray() if issparse(values) else np.asarray(values)
 
 

@@ -56,6 +56,7 @@ from .gradients import (
     weights_recorded,
 )
 from .inputs import Integers, call, find_integers, holds_any_integers, to_inputs
+from .memory import as_array
 from .outputs import AUTO, BINARY, Wanted, describe_output, select_output
 from .random_numbers import drawing
 from .reading import LayerReader
@@ -164,6 +165,13 @@ class TorchAdapter(NetworkAdapter):
         return TorchSession(self, trace, layers)
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        if any(tensor.is_meta for tensor in _own_tensors(self.network)):
+            raise ValueError(
+                f"Weights of the {type(self._given).__name__} are not in memory, but on the device "
+                "'meta': they were never loaded, or accelerate has moved them elsewhere until they "
+                'are needed (cpu_offload, disk_offload, a device_map with "disk"). Load all of '
+                'the network, such as by device_map="cpu".'
+            )
         with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
             trace, values = self._trace_with_shapes(batch)
         return replace(trace, draws=frozenset(drew)), values
@@ -431,7 +439,7 @@ class TorchAdapter(NetworkAdapter):
         return self.to_numpy(weight).copy(), copied_bias
 
     def to_numpy(self, value: Tensor) -> NDArray:
-        return _of_a_type_of_numpy(value).numpy(force=True)
+        return as_array(_of_a_type_of_numpy(value))
 
     @property
     def overlaps(self) -> bool:
@@ -542,6 +550,7 @@ class TorchSession(NetworkSession):
         super().__init__(adapter, trace, layers)
         network = adapter.network
         self._modules = list(network.modules())
+        self._attributes = [*map(vars, self._modules)]
         self._reader = LayerReader(trace, layers, lambda layer, value: None)
         self._post = self._reader.post(network)
         written = trace.written
@@ -576,7 +585,9 @@ class TorchSession(NetworkSession):
         network = self._adapter._original
         if network is not self._adapter.network:  # of which it may run a copy
             return False
-        return are_the_same(list(network.modules()), self._modules)
+        modules = list(network.modules())
+        has_same_dicts = are_the_same([*map(vars, modules)], self._attributes)
+        return are_the_same(modules, self._modules) and has_same_dicts
 
     def open(self) -> None:
         with alone():

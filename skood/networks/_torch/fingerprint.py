@@ -27,8 +27,9 @@ from .._fingerprint import (
     fingerprint_of_parts,
     hash_octets,
 )
-from .._notes import is_note
+from .._notes import is_note, without_placement
 from .calls import StandingHook
+from .memory import as_array
 
 # They have no effect on a pass, or are read separately.
 _ATTRIBUTES_LEFT_OUT = frozenset(
@@ -174,7 +175,7 @@ def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of one module, and its hooks."""
     is_wrapper = _COMPILED in module._modules or _is_scripted(module)
     own = _numbers_of_own_hooks(module)
-    for key, value in sorted(vars(module).items()):
+    for key, value in sorted(without_placement(module).items()):
         if key in _ATTRIBUTES_LEFT_OUT or is_note(type(module), key, value):
             continue
         if key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
@@ -334,4 +335,4 @@ class TorchReader(ContentReader):
 
 def _hash(tensor: Tensor) -> bytes:
     flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    return hash_octets(flat.view(torch.uint8).numpy())
+    return hash_octets(as_array(flat.view(torch.uint8)))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import have_one_length
+from .memory import as_array
 from .products import (
     Product,
     WeightView,
@@ -79,9 +80,9 @@ class Found(NamedTuple):
 
     def is_cosine(self, network: nn.Module) -> bool:
         """Whether it multiplies vectors of length one by vectors of one length."""
-        if self.head.bias is not None or not have_one_length(widened(self.features).numpy(), 1.0):
+        if self.head.bias is not None or not have_one_length(as_array(widened(self.features)), 1.0):
             return False
-        return have_one_length(widened(self.head.read(network)[0]).numpy())
+        return have_one_length(as_array(widened(self.head.read(network)[0])))
 
 
 class Fit(NamedTuple):

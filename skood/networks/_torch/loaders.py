@@ -20,7 +20,9 @@ from torch.utils.data import (
     Subset,
 )
 
+from ..._warnings import warn_user
 from .._inputs import InputReader, Loader
+from .memory import as_array
 from .random_numbers import SOURCES, drawing, drawn_apart
 
 
@@ -65,7 +67,7 @@ class TorchInputs(InputReader):
     def to_numpy(self, array: Tensor) -> NDArray:
         # One kind of half precision is none of NumPy's.
         is_half = array.is_floating_point() and array.element_size() < 4
-        return (array.float() if is_half else array).numpy(force=True)
+        return as_array(array.float() if is_half else array)
 
 
 def _after(dataset: Dataset, batch_size: int, n_samples: int) -> Iterable[Any]:
@@ -81,16 +83,20 @@ class _Apart:
         self._loader = loader
 
     def __iter__(self) -> Iterator[Any]:
-        n_yielded, n_batches = 0, _n_batches(self._loader)
+        n_yielded, n_batches = 0, _length(self._loader)
         for item in drawn_apart(self._loader):
             yield item
             n_yielded += 1
-        if n_yielded < n_batches:
-            raise RuntimeError(
-                f"The loader ended after {n_yielded} of {n_batches} batches: its data set has "
-                "raised StopIteration, which ends a loop without an error, or its sampler yields "
-                "less than its length. Let the data set raise another error, or mend that length."
-            )
+        if n_yielded >= n_batches:
+            return
+        said = (
+            f"The loader ended after {n_yielded} of {n_batches} batches: its data set has raised "
+            "StopIteration, which ends a loop without an error, or its sampler or stream yields "
+            "less than its length. Let the data set raise another error, or mend that length."
+        )
+        if _is_counted(self._loader):
+            raise RuntimeError(said)
+        warn_user(said)  # lengths that users write may be estimates
 
 
 class _Collated(_Apart):
@@ -129,10 +135,17 @@ def _n_drawn(loader: DataLoader) -> int | None:
         return None
 
 
-def _n_batches(loader: DataLoader) -> int:
-    """How many batches a pass yields at least."""
-    is_stream = isinstance(loader.dataset, IterableDataset)
-    return 0 if is_stream or _n_samples(loader) is None else len(loader)
+def _length(loader: DataLoader) -> int:
+    """How many batches a pass yields, as it says; 0 where it does not say."""
+    try:
+        return len(loader)
+    except TypeError:
+        return 0
+
+
+def _is_counted(loader: DataLoader) -> bool:
+    """Whether torch itself knows how many batches there are."""
+    return not isinstance(loader.dataset, IterableDataset) and _n_samples(loader) is not None
 
 
 def _n_samples(loader: DataLoader) -> int | None:

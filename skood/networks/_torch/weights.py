@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .memory import as_array
+
 _N_NAMED = 5
 _SAME_SIZE = {1: torch.uint8, 2: torch.int16}
 """What tensors of types that NumPy does not have are seen as, by the bytes of a value."""
@@ -60,10 +62,10 @@ def _check_plain(name: str, tensor: object) -> None:
 
 def _stored(tensor: Tensor) -> StoredTensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
-    tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+    tensor = tensor.detach().resolve_conj().resolve_neg()
     if not hasattr(np, dtype):
         tensor = tensor.contiguous().view(_SAME_SIZE[tensor.element_size()])
-    return StoredTensor(dtype, tensor.numpy().copy())
+    return StoredTensor(dtype, as_array(tensor).copy())
 
 
 def load_weights(network: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
