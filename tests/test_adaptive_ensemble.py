@@ -51,26 +51,28 @@ def far_from(A, n_rows=40):
 
 def log_p(calibration, scores):
     """By the words of the documentation, one score at a time."""
-    ascending = np.sort(calibration)
+    # Means of standardised numbers of bits are equal but for rounding.
+    ascending, scores = np.round(np.sort(calibration), 10), np.round(scores, 10)
     n = len(ascending)
     edge = ascending[n // 10]
     excess = (edge - ascending[ascending < edge]).mean()
     apart = int(np.ceil(np.sqrt(n) / 4))
-    levels, ranks = [], []
-    values, counts = np.unique(ascending, return_counts=True)
-    n_at_edge = (ascending <= edge).sum()
-    for value, count in zip(values, counts, strict=True):
-        before, rank = (ascending < value).sum(), (ascending <= value).sum() + 1
-        if value < edge:
-            continue
-        if count >= apart and levels and ranks[-1] != before + 1:
-            levels.append(ascending[before - 1])
-            ranks.append(before + 1)
-        n_parts = [(number - n_at_edge) // apart for number in (before, before + count)]
-        if value in (edge, values[-1]) or n_parts[0] < n_parts[1]:
-            levels.append(value)
-            ranks.append(rank)
-    foot = ascending[max((ascending < edge).sum() - apart, 0)]
+    of_step = {at: (ascending == ascending[at]).sum() >= apart for at in range(n)}
+    levels = {}
+    for at in range(n // 10, n):
+        value = ascending[at]
+        before_step = at < n - 1 and value < ascending[at + 1] and of_step[at + 1]
+        too_near = any(
+            of_step[i] and value < ascending[i] for i in range(at, min(at + apart + 1, n))
+        )
+        is_due = (at - n // 10) % apart == 0 and (at == n // 10 or not too_near)
+        if of_step[at]:
+            levels[value] = (ascending <= value).sum() + 1
+        elif before_step or is_due or at == n - 1:
+            levels[value] = at + 2
+    levels, ranks = list(levels), list(levels.values())
+    n_below = (ascending < edge).sum() if (ascending == edge).sum() >= apart else n // 10
+    foot = ascending[max(n_below - apart, 0)]
     tail = np.log(0.1) - (edge - np.append(scores, foot)) / excess
     found = []
     for score, below in zip(scores, tail, strict=False):

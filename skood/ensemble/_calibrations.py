@@ -225,19 +225,25 @@ class TailCalibration(Calibration):
 
 
 def _levels(ascending: Floats, edge: int, apart: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where some levels of sorted scores begin, and how many scores are not above each.
+    """Which of sorted scores are levels, and how many scores are not above each.
 
-    The first one is that of the edge. From one to the next there are about as many scores as they
-    are to be apart; next below a level of more, there is one.
+    From that of the edge on, they are at least so many scores apart. As many equal ones are a step:
+    they are one level, and that before them is another.
     """
+    n = len(ascending)
     starts = _starts_of_equal_scores(ascending)
-    starts = starts[starts.searchsorted(edge, side="right") - 1 :]
-    n_not_above = np.append(starts[1:], len(ascending))
-    steps = (n_not_above - n_not_above[0]) // apart
-    is_chosen = np.diff(steps, prepend=-1) > 0
-    is_chosen[:-1] |= (n_not_above - starts >= apart)[1:]
-    is_chosen[-1] = True
-    return starts[is_chosen], n_not_above[is_chosen]
+    ends = np.append(starts[1:], n)
+    is_step = (ends - starts >= apart) & (ends > edge)
+    starts, ends = starts[is_step], ends[is_step]
+    n_not_above = np.arange(1, n + 1)
+    n_not_above[starts] = ends
+    is_level = np.zeros(n, dtype=bool)
+    is_level[edge::apart] = is_level[-1] = is_level[starts[starts > edge] - 1] = True
+    for start, end in zip(starts, ends, strict=True):
+        is_level[max(start - apart, edge + 1) : start - 1] = False
+        is_level[start:end] = False
+    is_level[starts] = True
+    return np.flatnonzero(is_level), n_not_above[is_level]
 
 
 def _starts_of_equal_scores(ascending: Floats) -> NDArray[np.intp]:

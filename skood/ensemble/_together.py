@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import block_diag
 from sklearn.pipeline import Pipeline
 
 from .._patterns import PatternTable
@@ -26,7 +26,7 @@ from ..detectors import (
 )
 from ..preprocessing import PercentileBinarizer
 from ._calibrations import Calibration, TailCalibration
-from ._combination import below_edge, informed_weights, mean_of_members
+from ._combination import informed_sums, informed_weights, mean_of_members
 from ._members import member_scores
 
 FEW = 32
@@ -313,12 +313,14 @@ class _InformedSums:
         self._calibration = TailCalibration.side_by_side([each._calibration for each in ensembles])
         self._score_of_unknown = np.array([each.unknown_class_score_ for each in ensembles])
         weights = [informed_weights(each.knowledge_[each._counting]) for each in ensembles]
-        self._plain, self._beyond = (block_diag(*some).T for some in zip(*weights, strict=True))
+        self._plain, self._beyond = (np.concatenate(some) for some in zip(*weights, strict=True))
+        sizes = [len(node.counting) for node in nodes]
+        self._begin = [0, *accumulate(sizes[:-1])]
 
     def scores(self, values: Floats) -> Floats:
         """Scores by each ensemble, from the columns of all members."""
         log_p = self._calibration.log_p_values(values.take(self._counting, axis=1))
-        sums = log_p @ self._plain + below_edge(log_p) @ self._beyond
+        sums = informed_sums(log_p, self._plain, self._beyond, self._begin)
         is_it = values.take(self._inside, axis=1) == self._unknown
         is_unknown = np.logical_or.reduceat(is_it, self._starts, axis=1)
         return np.where(is_unknown, self._score_of_unknown, sums)
