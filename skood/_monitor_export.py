@@ -89,7 +89,9 @@ class ExportMixin:
 
         Its outputs are those of :meth:`to_torch` by the same names; its inputs are called "input",
         or by the names of several, and any number of samples goes through. Before the file is
-        there, onnxruntime runs it, and what it says is compared with what the monitor says.
+        there, onnxruntime runs it, and what it says is compared with what the monitor says: of some
+        rows, of one alone, and of rows with values ten times as large as those that ``fit`` has
+        seen.
 
         Parameters
         ----------
@@ -97,22 +99,29 @@ class ExportMixin:
             The file to write; one that is there is replaced. Where weights and patterns take more
             than 1.5 GB they lie beside it, in ``path`` + ".data".
         X : array-like, Tensor, Dataset, DataLoader or dict, default=None
-            Inputs to compare on, of which 64 are taken. By default such as lie between those that
-            ``fit`` has seen, which are out-of-distribution as a rule. Needed where the monitor was
-            fitted on activations.
+            Inputs to compare on, of which 64 are taken, from the first to the last, or of the first
+            batch of a loader. By default such as lie between those that ``fit`` has seen, which are
+            out-of-distribution as a rule, and may be of some classes alone. Needed where the
+            monitor was fitted on activations.
         opset : int, default=18
-            Version of the operators of ONNX, 18 or later.
+            Version of the operators of ONNX, from 18 to the latest that torch can write.
 
         Raises
         ------
         NotFittedError
             If the monitor is not fitted, or its detector is another than the one calibrated.
         ExportError
-            If a part has no form in tensors, or something in the network none in ONNX; or if the
-            scores of the file differ from those of the monitor by more than 1e-4, of scores above
-            1 as a share of them, or verdicts away from the threshold by that. No file is left then.
+            If a part has no form in tensors, or something in the network none in ONNX; or if scores
+            or logits of the file differ from those of the monitor by more than 1e-4, of those above
+            1 as a share of them, p-values by more than 0.02, or verdicts away from the threshold.
+            No file is left then.
         ValueError
-            If ``opset`` is no integer of at least 18.
+            If ``opset`` is no integer of at least 18, or none that torch can write; if ``X`` has no
+            rows, or not such as the monitor takes.
+        TypeError
+            If ``X`` holds activations.
+        OSError
+            If ``path`` is a folder, or is in one that does not exist or cannot be written to.
         ImportError
             If onnx, onnxscript or onnxruntime is not installed.
 
@@ -120,7 +129,9 @@ class ExportMixin:
         -----
         Where a value is as good as equal to the percentile of its layer, rounding decides a bit of
         a pattern. What a change of inputs by four times the precision of 32-bit floats does to a
-        score is added to the difference that is allowed.
+        score, a logit or a p-value is added to the difference that is allowed. A quarter of the
+        rows with large values may differ: units that saturate have values that are equal but
+        for rounding, of which patterns are then made.
 
         The file holds the weights of the network, patterns as one bit a neuron, and Gaussians as
         64-bit floats: some 8 octets for each unit of a layer squared. onnxruntime unpacks patterns

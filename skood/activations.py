@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import cached_property
 from math import prod
 from numbers import Integral
 from pathlib import Path
@@ -27,7 +28,7 @@ from ._labels import as_labels, largest_logits
 from ._linear_head import LinearHead
 from ._manifest import Manifest
 from ._patterns import PackedBits
-from ._rows import Unread, held_in, is_on_disk, take
+from ._rows import LazyRows, Unread, held_in, is_on_disk, take
 from ._storage import read_folder, write_folder
 from ._store import Stored, StoreWriter, is_store, read_store
 from ._tables import as_frame, as_html
@@ -428,8 +429,8 @@ class Activations:
         exchanged = {} if layers is None else layers
         check_as_many_classes(logits, self._table.part("logits"))
         parts = self._kept_parts(exchanged)
-        if parts["predictions"] is None and logits is not None:
-            parts["predictions"] = self.predictions
+        if parts["predictions"] is None and logits is not None and self.classes is not None:
+            parts["predictions"] = _Predicted(self._held_part("logits"), self.classes)
         given = {"logits": logits, "labels": labels}
         parts |= {name: part for name, part in given.items() if part is not None}
         if not (isinstance(mask, str) and mask == "keep"):
@@ -847,6 +848,21 @@ def _of_store(stored: Stored) -> Activations:
     return A
 
 
+class _Predicted(LazyRows):
+    """Predictions by logits, found when they are first asked for: not all detectors do."""
+
+    def __init__(self, logits: Any, classes: NDArray) -> None:
+        self.rows = range(len(logits))
+        self._logits, self._classes = logits, classes
+
+    shape = property(lambda self: (len(self.rows),))
+    dtype = property(lambda self: self._classes.dtype)
+
+    @cached_property
+    def array(self) -> NDArray:
+        return self._classes[_largest_logits(self._logits)]
+
+
 def _largest_logits(logits: Any) -> NDArray[np.intp]:
     """Column of the largest logit of each sample, of which only some are read at a time."""
     if not is_on_disk(logits):
@@ -893,3 +909,12 @@ def read_once(X: Activations) -> Activations:
 def copy_of(X: Activations, roles: Container[Role]) -> Activations:
     """The columns of some roles, in arrays of their own, which hold these rows and no others."""
     return X._view(X._table.copy(roles))
+
+
+def described(X: Activations, said: Mapping[str, Mapping[str, Any]]) -> Activations:
+    """The same columns, of whose layers is said by name what they are; no column is added."""
+    columns = {
+        (role, name): changed(column, **(said.get(name, {}) if role == "layer" else {}))
+        for (role, name), column in X._table.columns.items()
+    }
+    return X._view(ColumnTable(columns, X._table.rows))

@@ -60,6 +60,25 @@ def test_scores_are_log_p_values_relative_to_the_threshold():
     assert detector.score_samples([[detector.offsets_["only"]]]) == pytest.approx(0, abs=1e-12)
 
 
+def test_last_bits_of_scores_decide_nothing():
+    # Each value ten times, once as it is and nine times with other last bits.
+    last_bits = 1 + 1e-15 * np.arange(-5, 5)
+    values = np.outer(np.arange(1.0, 31.0), last_bits).reshape(-1, 1)
+    detector = AnyAlarmDetector([("only", MaxLogitDetector())]).fit(values)
+    scores = detector.score_samples(values).reshape(30, 10)
+    assert np.ptp(scores, axis=1).max() < 1e-6
+    assert (np.diff(scores.mean(axis=1)) > 1e-3).all()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e12])
+def test_scores_rise_everywhere(scale):
+    values = scale * (1000 + np.random.default_rng(0).normal(size=(5000, 1)))
+    detector = AnyAlarmDetector([("only", MaxLogitDetector())]).fit(values)
+    scores = detector.score_samples(np.sort(values, axis=0))
+    assert (np.diff(scores) >= 0).all()
+    assert len(np.unique(scores)) > 4900
+
+
 def test_one_detector_keeps_its_order_and_verdicts_however_far_samples_are():
     far = np.vstack([NEW * scale for scale in (1, 10, 1e3, 1e6)])
     many = Activations({"relu": far}, logits=5 * far[:, :3])

@@ -1,5 +1,6 @@
 """Rows in blocks of Dask: the same as in one process, and what is sent where."""
 
+import pickle
 from collections import Counter
 
 import dask
@@ -26,9 +27,11 @@ from skood.detectors import (
     GaussianActivationDetector,
     HammingNAPDetector,
     KNNDetector,
+    MahalanobisDetector,
     MaxSoftmaxDetector,
 )
 from skood.engines import DaskActivations
+from skood.engines._parcel import Parcel
 from skood.preprocessing import LayerSelector, PercentileBinarizer
 from skood.shaping import ReAct
 
@@ -195,6 +198,21 @@ def test_a_tree_of_merges_learns_what_one_fit_does(digits, name, scheduler):
     scores = tree.score_samples(blocks)
     assert isinstance(scores, da.Array)
     assert (scores.dtype, scores.shape) == (np.float64, (len(X),))
+
+
+def test_wide_layers_are_left_out_by_the_same_fifths_on_a_cluster(client):
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    X = rng.normal(size=(120, 6)) @ rng.normal(size=(6, 2060)) + rng.normal(size=(120, 2060))
+    one = MahalanobisDetector(n_components=6).fit(X, y)
+    with client.as_current():
+        tree = MahalanobisDetector(n_components=6).fit(da.from_array(X, chunks=(50, -1)), y)
+        extracted = MahalanobisDetector(n_components=6).fit(
+            DaskActivations.from_activations(Activations({"X": X}), 50), y
+        )
+    for found in (tree, extracted):
+        np.testing.assert_allclose(found.training_scores_, one.training_scores_, rtol=1e-6)
+        assert found.offset_ == pytest.approx(one.offset_)
 
 
 def test_labels_in_memory_and_plain_arrays_of_features(digits):
@@ -442,6 +460,15 @@ def test_the_network_is_sent_once_to_each_worker_and_no_activations_to_the_clien
         assert A["body.1"].sum().compute() > 0
     assert counted(log) == {"packed": 1, "unpacked": 2}
     assert set(came) <= {0, 2}  # which layers there are, and two rows to fit the extractor on
+
+
+def test_workers_with_another_version_refuse_what_they_are_sent(monkeypatch):
+    sent = pickle.dumps(Parcel.of_now(KNNDetector(), ()))
+    assert pickle.loads(sent).open().n_neighbors == KNNDetector().n_neighbors
+    monkeypatch.setattr("skood.engines._parcel.__version__", "9.9")
+    passed_on = pickle.dumps(pickle.loads(sent))
+    with pytest.raises(RuntimeError, match=r"skood \d\S* has sent .* skood 9\.9 is installed"):
+        pickle.loads(passed_on).open()
 
 
 def test_a_worker_that_is_killed_changes_nothing(client, digits, tmp_path):

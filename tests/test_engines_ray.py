@@ -8,7 +8,9 @@ from collections import Counter
 import joblib
 import numpy as np
 import pytest
+from _networks import trained_perceptron
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from test_od_test_runs import assert_same, parts, small
 
@@ -60,6 +62,18 @@ def test_columns_of_numbers_become_a_matrix(detector):
     np.testing.assert_array_equal(scored["score"], detector.score_samples(X))
 
 
+@pytest.mark.parametrize("columns", ["bac", "ab", "abcd", "abx"])
+def test_columns_of_a_data_frame_keep_their_names(columns):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(batch_of(60, 4)["x"], columns=list("abcd"))
+    fitted = clone(KNN).fit(frame[list("abc")])
+    batch = {name: frame[name].to_numpy() for name in frame}
+    scored = RayScorer(fitted, list("abc"))(batch)
+    np.testing.assert_array_equal(scored["score"], fitted.score_samples(frame[list("abc")]))
+    with pytest.raises(ValueError, match=r"feature names should match|no columns \['x'\]"):
+        RayScorer(fitted, list(columns))(batch)
+
+
 def test_a_network_with_several_inputs_gets_them_by_name():
     torch = pytest.importorskip("torch")
 
@@ -90,6 +104,19 @@ def test_batches_without_rows_have_columns_of_the_same_kinds(detector):
     }
 
 
+def test_outputs_that_a_monitor_is_not_ready_for_are_refused_at_once():
+    X = batch_of(400)["x"]
+    net = trained_perceptron(X, np.arange(400) % 3)
+    monitor = Monitor([("extract", ActivationExtractor(net)), ("detect", KNN)]).fit(X[:200])
+    with pytest.raises(NotFittedError, match="calibrate"):
+        RayScorer(monitor, "x", outputs={"p": "p_values"})
+    monitor.calibrate(X[200:])
+    scored = RayScorer(monitor, outputs={"p": "p_values"})({"x": X[:30]})
+    np.testing.assert_allclose(scored["p"], monitor.p_values(X[:30]))
+    with pytest.raises(ValueError, match=r"compares all rows with each other.*'p_values'"):
+        RayScorer(monitor, "x", outputs={"kept": "select"})
+
+
 def test_what_cannot_be_read_is_refused(detector):
     with pytest.raises(ValueError, match=r"name those with the inputs"):
         RayScorer(detector)(batch_of(5))
@@ -99,6 +126,12 @@ def test_what_cannot_be_read_is_refused(detector):
         RayScorer(detector, outputs={"p": "p_values"})
     with pytest.raises(ValueError, match=r"columns \['id'\] already"):
         RayScorer(detector, "x", outputs={"id": "predict"})(batch_of(5))
+    with pytest.raises(ValueError, match=r"kneighbors of KNNDetector gives .* \(2, 5, 3\) for 5 "):
+        RayScorer(
+            clone(KNN).set_params(n_neighbors=3).fit(batch_of(9)["x"]),
+            "x",
+            outputs={"n": "kneighbors"},
+        )(batch_of(5))
     with pytest.raises(TypeError, match="batch_format='numpy'"):
         RayScorer(detector)([1, 2])
 

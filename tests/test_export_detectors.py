@@ -78,9 +78,11 @@ def assert_same_scores(detector, A, **tolerance):
     with torch.no_grad():
         scores = module(tensors(A)).numpy()
         alone = module(tensors(A[:1])).numpy()
+        none = module(tensors(A[:0]))
     expected = detector.score_samples(A)
     tolerance = {"rtol": 1e-9, "atol": 1e-9, **tolerance}
     assert scores.dtype == np.float64
+    assert none.shape == (0,)
     np.testing.assert_allclose(scores, expected, **tolerance)
     np.testing.assert_allclose(alone, expected[:1], **tolerance)
 

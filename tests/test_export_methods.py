@@ -432,6 +432,16 @@ def test_onnxruntime_gives_the_same_scores():
             )
 
 
+@pytest.mark.parametrize("rule", ["quantile", "zero"])
+@pytest.mark.parametrize("name", [name for name in OF_ARRAYS if name != "AutoNAPDetector"])
+def test_bits_stay_as_they_are(name, rule):
+    binarizer = PercentileBinarizer(percentile=40, rule=rule)
+    pipeline = make_pipeline(binarizer, small(estimator_classes()[name]))
+    is_searching = name == "DetectorSearchCV"
+    pipeline.fit(TRAIN, MARKED if is_searching else TRAIN.predictions)
+    assert_same_scores(pipeline, NEW)
+
+
 class LargestTensor(TorchDispatchMode):
     """Notes how many numbers the largest tensor has that is made."""
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.covariance import LedoitWolf
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from skood import Activations, ClusterDistanceDetector, NeuronCountDetector
 from skood.activations import Column
@@ -18,12 +20,15 @@ from skood.detectors import (
     GramDetector,
     MahalanobisDetector,
     NACDetector,
+    SHEDetector,
     _tied_gaussian,
     _tied_moments,
 )
 from skood.detectors._extremes import Extremes
 from skood.detectors._labels_seen import LabelsSeen
 from skood.detectors._tied_moments import TiedRows
+from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
+from skood.preprocessing import LayerSelector
 
 
 def stream(detector, X, y, batches):
@@ -363,6 +368,42 @@ def test_how_many_rows_memory_holds_changes_neither_axes_nor_threshold(
     assert found.class_accuracy_ == expected.class_accuracy_
     batches = MahalanobisDetector(relative=relative, **WIDE).partial_fit(rows, y)
     np.testing.assert_allclose(batches.training_scores_, streamed.training_scores_, rtol=1e-3)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("n_rows", [20, 130])
+def test_blocks_elsewhere_are_left_out_by_the_same_fifths(wide, n_rows, relative):
+    da = pytest.importorskip("dask.array")
+    rows, y = wide
+    expected = MahalanobisDetector(relative=relative, **WIDE).fit(rows, y)
+    found = MahalanobisDetector(relative=relative, **WIDE)
+    found.fit(da.from_array(rows, chunks=(n_rows, 30)), y)
+    np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-3)
+    assert found.class_accuracy_ == expected.class_accuracy_
+
+
+@pytest.mark.parametrize(
+    "ensemble",
+    [
+        LayerEnsembleDetector(MahalanobisDetector(**WIDE), combine="mean"),
+        AnyAlarmDetector([("wide", MahalanobisDetector(**WIDE)), ("norm", SHEDetector())]),
+        LayerEnsembleDetector([make_pipeline(LayerSelector(), MahalanobisDetector(**WIDE))]),
+        AnyAlarmDetector([("all", LayerEnsembleDetector(MahalanobisDetector(**WIDE)))]),
+    ],
+    ids=["layers", "any", "pipelines", "nested"],
+)
+def test_wide_members_leave_out_the_same_fifths_in_any_batches(wide, hold_at_most, ensemble):
+    rows, y = wide
+    A = Activations({"wide": rows, "other": rows[:, ::-1] + 1}, predictions=y)
+    parts = np.array_split(np.arange(400), 5)
+    expected = stream(clone(ensemble), A, y, parts)
+    hold_at_most(90 * 60)
+    found = stream(clone(ensemble), A, y, parts)
+    np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-9)
+    engines = pytest.importorskip("skood.engines")
+    blocks = engines.DaskActivations.from_activations(A, 70)
+    found = clone(ensemble).fit(blocks, y)
+    np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-9)
 
 
 def test_how_many_rows_memory_holds_changes_no_weights_beside_rows_held_out(wide, hold_at_most):

@@ -38,7 +38,7 @@ from skood.detectors import (
     MahalanobisDetector,
     MaxSoftmaxDetector,
 )
-from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
+from skood.ensemble import AdaptiveEnsembleDetector, AutoNAPDetector, LayerEnsembleDetector
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skood.calibration.UncalibratedWarning"),
@@ -193,9 +193,14 @@ PATTERNS = make_pipeline(PercentileBinarizer(percentile=70), HammingNAPDetector(
 
 
 @pytest.mark.parametrize(
+    "steps", [(), (PercentileBinarizer(percentile=40),)], ids=["values", "bits"]
+)
+@pytest.mark.parametrize(
     "detector",
     [
         PATTERNS,
+        AdaptiveEnsembleDetector(),
+        LayerEnsembleDetector(LayerEnsembleDetector(PATTERNS), combine="informed"),
         LayerEnsembleDetector(PATTERNS),
         LayerEnsembleDetector(PATTERNS, combine="vote"),
         LayerEnsembleDetector(HammingNAPDetector(break_ties=False)),
@@ -209,13 +214,12 @@ PATTERNS = make_pipeline(PercentileBinarizer(percentile=70), HammingNAPDetector(
     ],
     ids=lambda d: str(d).replace("\n", " ")[:60],
 )
-def test_compositions_agree(detector, rows, monkeypatch):
+def test_compositions_agree(detector, steps, rows, monkeypatch):
     X, y = rows
+    first = make_pipeline(ActivationExtractor(perceptron()), *map(clone, steps))
     if isinstance(detector, ConformalDetector) and detector.cv == "prefit":
-        A = ActivationExtractor(perceptron()).fit_transform(X[:150])
-        detector.detector.estimator.fit(np.asarray(A))
-    steps = [("extract", ActivationExtractor(perceptron())), ("detect", clone(detector))]
-    monitor = Monitor(steps).fit(X[150:280], y[150:280])
+        detector.detector.estimator.fit(np.asarray(clone(first).fit_transform(X[:150])))
+    monitor = Monitor([*first.steps, ("detect", clone(detector))]).fit(X[150:280], y[150:280])
     expected = monitor[-1].score_samples(one_by_one(monitor, X[280:]))
     assert_allclose(in_haste(monitor, monkeypatch, X[280:]), expected, rtol=1e-9)
 

@@ -321,6 +321,32 @@ def test_an_error_in_a_build_leaves_nothing(in_pieces, tmp_path, monkeypatch):
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith("run-")]
 
 
+def test_a_short_write_says_where_space_is_missing(in_pieces, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("30 requested and 7 written")  # as NumPy does, on a full disk
+
+    monkeypatch.setattr("skood._patterns._shards.sync", fail)
+    with pytest.raises(OSError, match=f"into {tmp_path} .30 requested .*is there space left"):
+        HammingNAPDetector(store=tmp_path).fit(np.eye(3))
+
+
+@pytest.mark.parametrize("name", ["words", "counts", "firsts"])
+def test_shards_that_are_cut_short_or_of_another_store_are_refused(in_pieces, tmp_path, name):
+    X = draw_patterns(np.random.default_rng(0), 60, 8)
+    detector = HammingNAPDetector(store=tmp_path / "own").fit(X)
+    (file,) = (tmp_path / "own").glob(f"*/shard-00000.{name}.npy")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    _files.mapped.cache_clear()
+    with pytest.raises(ValueError, match=rf"shard-00000\.{name}\.npy is damaged.*fit the detector"):
+        detector.kneighbors(X)
+    # That of a store of longer patterns, or of fewer.
+    other = np.load(file.with_name(f"shard-00001.{name}.npy"))
+    np.save(file, np.hstack([other, other]) if name == "words" else other[:-1])
+    with pytest.raises(ValueError, match=r"or of another store: expected .* rows or more"):
+        detector.kneighbors(X)
+
+
 def test_another_version_is_refused(in_pieces, tmp_path):
     detector = HammingNAPDetector(store=tmp_path).fit(np.eye(3))
     (file,) = tmp_path.glob(f"*/{MANIFEST}")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skood import Activations, _threshold_sample
 from skood._threshold_sample import ThresholdSample, hash_rows, merged
-from skood.activations import PackedBits
+from skood.activations import Column, LinearHead, PackedBits
 
 
 def activations(values, **parts):
@@ -51,6 +51,18 @@ def test_nothing_of_what_was_given_is_shared():
     assert found.X["bits"].unpack().all()
     # Of columns that no detector reads nothing is kept.
     assert found.X.labels is None
+
+
+def test_what_is_said_of_layers_changes_no_hash_and_adds_no_column():
+    values = np.arange(12.0).reshape(6, 2)
+    pooled = Column(values, layer="conv", pooling="avg")
+    head = LinearHead(np.eye(2), input_layer="read")
+    X = Activations({"conv": pooled, "read": values + 1}, logits=values, head=head)
+    rows = np.arange(3)
+    both = ThresholdSample.of(X[:3], None, rows).merge(ThresholdSample.of(X[3:], None, 3 + rows))
+    np.testing.assert_array_equal(hash_rows(both.X, None), hash_rows(X, None))
+    assert {column.name for column in both.X.columns} == {"conv", "read", "logits", "predictions"}
+    assert both.X.columns[0].pooling == "avg"
 
 
 def test_none_at_all_add_nothing():

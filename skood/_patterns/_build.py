@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._disk import sync
 from ._files import OwnedFolder
-from ._packed_bits import PackedBits
+from ._packed_bits import PackedBits, n_words_of
 from ._runs import PatternRun, merge_runs
 from ._shards import ShardFolder, ShardWriter, new_folder, read_manifest
 from ._store import MappedPatternStore
@@ -114,7 +114,7 @@ class PatternRuns:
             (run.open(self.root) if isinstance(run, SpilledRun) else run, at)
             for run, at in self.runs
         ]
-        n_words = -(-self.n_bits // 64)
+        n_words = n_words_of(self.n_bits)
         n_at_once = max(1, RUN_BYTES // (8 * n_words + 8))
         with new_folder(self.root, "patterns") as (scratch, folder):
             writer = ShardWriter(scratch, n_words, SHARD_BYTES)

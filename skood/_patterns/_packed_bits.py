@@ -62,7 +62,7 @@ class PackedBits:
         self._check_words()
 
     def _check_words(self) -> None:
-        n_words = -(-self.n_bits // 64)
+        n_words = n_words_of(self.n_bits)
         words = self.words
         if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words:
             raise ValueError(
@@ -163,3 +163,8 @@ def _pack_words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
     padded = np.zeros((n_rows, 8 * -(-n_bits // 64)), dtype=np.uint8)
     padded[:, : octets.shape[1]] = octets
     return padded.view(np.uint64)
+
+
+def n_words_of(n_bits: int) -> int:
+    """How many words of 64 bits hold so many."""
+    return -(-n_bits // 64)

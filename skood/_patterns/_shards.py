@@ -31,6 +31,7 @@ FORMAT = "skood patterns"
 VERSION = 1
 _UNDER_WORK = ".work"
 _ROWS = "rows.npy"
+_AGAIN = " Copy the folder anew from where it is whole, or fit the detector again."
 
 
 class Segment(NamedTuple):
@@ -68,6 +69,13 @@ def new_folder(root: Path, kind: str) -> Iterator[tuple[Path, OwnedFolder]]:
         sync(scratch)
         scratch.rename(folder.path)
         sync(root)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # NumPy says how many values a file took, and no more.
+        raise OSError(
+            f"The patterns could not be written into {root} ({error}): is there space left?"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -229,9 +237,25 @@ class ShardFolder:
     def __init__(self, files: OwnedFolder) -> None:
         self.files = files
 
-    def read(self, shard: int, name: str) -> NDArray:
-        """A file of a shard, mapped into memory."""
-        return self._map(shard_file(shard, name))
+    def read(self, shard: int, name: str, shape: tuple[int, ...]) -> NDArray:
+        """A file of a shard, mapped into memory, with the rows of ``shape`` and maybe more.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it holds something else.
+        """
+        file = shard_file(shard, name)
+        array = self._map(file)
+        if len(array) < shape[0] or array.shape[1:] != shape[1:]:
+            raise ValueError(
+                f"{self.files.path / file} is damaged, or of another store: expected {shape[0]} "
+                f"rows or more of shape {shape[1:]}, got {len(array)} of {array.shape[1:]}."
+                f"{_AGAIN}"
+            )
+        return array
 
     def rows(self) -> NDArray[np.int64]:
         """The numbers of the training rows, pattern after pattern."""
@@ -244,4 +268,8 @@ class ShardFolder:
             raise FileNotFoundError(
                 f"The stored patterns were in {self.files.path}, of which {name} is missing. Where "
                 "the folder has been moved, set the parameter 'store' to where it is now."
+            ) from error
+        except ValueError as error:
+            raise ValueError(
+                f"{self.files.path / name} is damaged: it cannot be read ({error}).{_AGAIN}"
             ) from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._lists import Neighbors, Words
-from ._packed_bits import PackedBits
+from ._packed_bits import PackedBits, n_words_of
 from ._runs import opaque
 from ._search import hamming_neighbors
 from ._shards import ClassTable, Segment, ShardFolder
@@ -36,14 +36,15 @@ class MappedPart:
 
     folder: ShardFolder
     segment: Segment
+    n_words: int
 
-    def _read(self, name: str) -> NDArray:
-        _, start, stop = self.segment
-        return self.folder.read(self.segment.shard, name)[start:stop]
+    def _read(self, name: str, *width: int) -> NDArray:
+        shard, start, stop = self.segment
+        return self.folder.read(shard, name, (stop, *width))[start:stop]
 
     @property
     def words(self) -> Words:
-        return self._read("words")
+        return self._read("words", self.n_words)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -315,7 +316,7 @@ class MappedPatternStore(BasePatternStore):
 
     def _parts(self) -> Iterator[MappedPart]:
         for segment in self._segments:
-            yield MappedPart(self._folder, segment)
+            yield MappedPart(self._folder, segment, n_words_of(self.n_bits))
 
     def _row_numbers(self) -> NDArray[np.int64]:
         return self._folder.rows()

@@ -85,6 +85,7 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
         """Of any number of samples, a batch of them at a time."""
         if self._why_not_in_batches():
             return self._left_out_scores(X, y)
+        self._look_again(X, y)
         return joined([self._left_out_scores(*batch) for batch in batches_of(X, y)])
 
     def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:

@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from .._held_out import Rows
 from .._marks import in_distribution_rows, take_rows
+from .._threshold_sample import merged
 from .._warnings import Said, collecting_warnings
 from ..activations import Activations
 from ._base import joined, rows_of, without_overflow_warnings
@@ -52,7 +53,8 @@ class BlockFit:
 
     An engine learns from each block by itself, merges what neighbours have learnt, two and two,
     finishes what is left at the end, and scores each block once more; of all scores, ``complete``
-    makes what ``fit`` would have made of all rows. Each step needs one block at a time.
+    makes what ``fit`` would have made of all rows. Each step needs one block at a time. Before it
+    scores, it merges what blocks teach in each of ``looks``, where there are any.
 
     Attributes
     ----------
@@ -120,6 +122,42 @@ class BlockFit:
         _refuse_none(detector)
         with without_overflow_warnings():
             detector._finish_all()
+        return type(self)(detector, self.said)
+
+    @property
+    def looks(self) -> list[Any]:
+        """Keys of further looks at all blocks that the finished detector needs to score them."""
+        return [] if self.detector.validation is not None else self.detector._looks()
+
+    def look(self, key: Any, X: Any, y: NDArray | None) -> Any:
+        """What the rows of a block teach in a look; None without any, otherwise to be merged.
+
+        Parameters
+        ----------
+        key : object
+            The look, of ``looks``.
+        X : Activations or ndarray of shape (n_samples, n_features)
+            The rows of the block, one or more.
+        y : ndarray of shape (n_samples,) or None
+            Their labels.
+        """
+        X = self.detector._validate(X, reset=False)
+        rows = in_distribution_rows(y, len(X), allow_none=True)
+        if not len(rows):
+            return None
+        X, y = take_rows(X, y, rows)
+        with without_overflow_warnings():
+            return merged(self.detector._look(key, *batch) for batch in batches_of(X, y))
+
+    def after_look(self, key: Any, summary: Any) -> Any:
+        """What follows from what all blocks have taught in a look."""
+        with without_overflow_warnings():
+            return self.detector._after_look(key, summary)
+
+    def with_looks(self, found: dict[Any, Any]) -> Self:
+        """The finished detector with what followed from all looks, by their keys."""
+        detector = copy(self.detector)
+        detector._keep_looks(found)
         return type(self)(detector, self.said)
 
     def score(

@@ -17,13 +17,13 @@ from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
 from .._streams import check_fitted
-from .._threshold_sample import ThresholdSample, hash_rows, merged
+from .._threshold_sample import ThresholdSample, hash_rows
 from .._too_few import TooFewSamplesError
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import joined
-from ._base_incremental import batches_of, forget_batches
+from ._base_incremental import forget_batches
 from ._base_layer_scores import BaseLayerScoresDetector, LayersLearnt
 from ._labels_seen import ByClass, LabelsSeen
 from ._row_lengths import unit_rows
@@ -139,7 +139,8 @@ class MahalanobisDetector(BaseLayerScoresDetector):
     than ``n_components`` and 2,048, ``fit`` reads all rows at once where memory holds them, and
     keeps nothing that batches could be added to: begin with ``partial_fit``. Batches of these add
     up for up to 8,192 units, and find the same leading axes, the last ones as nearly; samples that
-    set the threshold are left out a fifth of all samples at a time, or fewer.
+    set the threshold are left out by the same fifths, in any batches, unless there are fewer than
+    50 or most are in one fifth, as where they repeat: then by parts of each batch.
 
     References
     ----------
@@ -341,46 +342,48 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         codes[~classes.counts] = -1
         return codes
 
-    def _left_out_scores_of(self, X: Activations, y: NDArray | None) -> Floats:
-        self._learn_without_parts(X, y)
-        return super()._left_out_scores_of(X, y)
+    def _may_look_again(self) -> bool:
+        parts = (self.n_components, self.covariance, self.validation)
+        return parts[0] is not None and parts[1:] == (None, None)
 
-    def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:
-        self._learn_without_parts(X, y)
-        return super()._score_learnt(X, y)
-
-    def _score_sample(self) -> Floats:
-        if self.validation is None:
-            self._learn_without_parts(self._sample.X, self._sample.y)
-        return super()._score_sample()
-
-    def _learn_without_parts(self, X: Activations, y: NDArray | None) -> None:
-        """Learn wide layers without each fifth of the samples that are to be left out.
+    def _looks(self) -> list[tuple[str, int]]:
+        """One for each fifth of the samples in each wide layer, which is learnt without it.
 
         So which of them are left out together depends on what they hold, and not on how many are
         read at a time.
         """
-        for name, gaussians in self._gaussians.items():
-            learnt = self._summary.classes.layers[name]
-            if not isinstance(learnt, TiedMoments) or not any(g.is_truncated for g in gaussians):
-                continue
-            without, sizes = {}, []
-            for number in range(N_PARTS):
-                batches = batches_of(X[[name]], y)
-                part = merged(self._moments_of_part(name, number, *batch) for batch in batches)
-                rest = learnt.without(part)
-                without[name, number] = rest.labels, self._fit_layer(rest)
-                sizes.append(part.n_rows)
-            if can_be_left_out(sizes, learnt.n_rows):
-                self.__dict__.setdefault("_without", {}).update(without)
+        learnt = self._summary.classes.layers
+        return [
+            (name, number)
+            for name, gaussians in self._gaussians.items()
+            if isinstance(learnt[name], TiedMoments) and any(g.is_truncated for g in gaussians)
+            for number in range(N_PARTS)
+        ]
 
-    def _moments_of_part(
-        self, name: str, number: int, X: Activations, y: NDArray | None
-    ) -> TiedMoments:
-        """What the samples of a batch that are in a part teach of a layer."""
+    def _looked_at(self, key: tuple[str, int], X: Activations) -> Activations:
+        return X[[key[0]]]
+
+    def _look(self, key: tuple[str, int], X: Activations, y: NDArray | None) -> TiedMoments:
+        """What the samples that are in a part teach of a layer."""
+        name, number = key
         rows, codes = np.asarray(X[name]), self._codes(X, y)
         part = np.flatnonzero((number_parts(rows) == number) & (codes >= 0))
         return self._rows_of_part(name, rows, self._prepare(rows[part]), codes[part]).summed()
+
+    def _after_look(
+        self, key: tuple[str, int], summary: TiedMoments
+    ) -> tuple[NDArray, list[TiedGaussian]] | None:
+        """The classes and Gaussians of the others; None where these are too few."""
+        learnt = self._summary.classes.layers[key[0]]
+        if not can_be_left_out([summary.n_rows], learnt.n_rows):
+            return None
+        rest = learnt.without(summary)
+        return rest.labels, self._fit_layer(rest)
+
+    def _keep_looks(self, found: dict[tuple[str, int], Any]) -> None:
+        left = {name for (name, _), rest in found.items() if rest is None}
+        known = {key: rest for key, rest in found.items() if key[0] not in left}
+        self.__dict__.setdefault("_without", {}).update(known)
 
     def _left_out_of_layer(
         self, name: str, rows: NDArray, codes: NDArray[np.intp]

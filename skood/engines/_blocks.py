@@ -256,8 +256,15 @@ class Tasks:
 
     def compute(self, keys: Sequence[Any]) -> list[Any]:
         """Results of some of the tasks."""
+        return list(dask.base.compute(self._results(keys))[0])
+
+    def persist(self, keys: Sequence[Any]) -> Any:
+        """Some of the tasks, computed, as a source of others: what they give stays where it is."""
+        return dask.base.persist(self._results(keys))[0]
+
+    def _results(self, keys: Sequence[Any]) -> _Results:
         graph = HighLevelGraph.from_collections(self._name, self._layer, self._sources)
-        return list(dask.base.compute(_Results(self._name, graph, list(keys)))[0])
+        return _Results(self._name, graph, list(keys))
 
 
 def run(what: str, calls: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
@@ -278,11 +285,23 @@ class _Results:
     def __dask_keys__(self) -> list[Any]:
         return self._keys
 
+    def __dask_layers__(self) -> tuple[str, ...]:
+        return (self._name,)
+
     def __dask_tokenize__(self) -> str:
         return self._name
 
     def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return list, ()
+
+    def __dask_postpersist__(self) -> tuple[Callable[..., _Results], tuple[Any, ...]]:
+        return self._rebuild, ()
+
+    def _rebuild(self, graph: Any, *, rename: dict[str, str] | None = None) -> _Results:
+        """The same keys of a graph, in which they are computed."""
+        if not isinstance(graph, HighLevelGraph):
+            graph = HighLevelGraph.from_collections(self._name, graph)
+        return _Results(self._name, graph, self._keys)
 
     __dask_scheduler__ = staticmethod(dask.threaded.get)
     # As arrays are, whose tasks of the same names a cluster may know.

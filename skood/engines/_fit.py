@@ -27,11 +27,12 @@ def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
     if detector._max_threshold_samples() is not None:
         root = tasks.add(_conclude, _merged(tasks, parts))
         return said_by(tasks.compute([root])[0]).detector
-    finished: Any = tasks.add(_finish, _merged(tasks, parts))
-    if cluster_client() is None:
-        # Blocks in one graph would all be held until they are scored.
-        finished = Literal(said_by(tasks.compute([finished])[0]))
-        tasks = Tasks("fit", [*blocks.sources, *labels.sources])
+    finished = tasks.add(_finish, _merged(tasks, parts))
+    if passes_are_apart(detector):
+        known = tasks.persist([finished])
+        tasks = Tasks("fit", [*blocks.sources, *labels.sources, known])
+        (looks,) = run("looks", [(_looks, finished)], [known])
+        finished = _looked(tasks, finished, looks, blocks, labels)
     scored = [
         tasks.add(place.run, _score, finished, *block)
         for place, *block in zip(
@@ -40,6 +41,29 @@ def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
     ]
     completed = tasks.add(_complete, finished, scored)
     return said_by(tasks.compute([completed])[0]).detector
+
+
+def passes_are_apart(detector: Any) -> bool:
+    """Whether rows are gone through again only when all have been learnt from.
+
+    In this process, blocks in one graph would all be held until they are scored; and what more
+    looks there are, a detector that may need some knows when it is finished.
+    """
+    return cluster_client() is None or detector._may_look_again()
+
+
+def _looked(tasks: Tasks, finished: Any, looks: list[Any], blocks: Blocks, labels: Blocks) -> Any:
+    """The finished detector with what it needs of further looks at all rows."""
+    if not looks:
+        return finished
+    found = []
+    for key in map(Literal, looks):
+        parts = [
+            tasks.add(place.run, _look, finished, key, *block)
+            for place, *block in zip(blocks.places, blocks.arguments, labels.arguments, strict=True)
+        ]
+        found.append(tasks.add(_after_look, finished, key, _merged(tasks, parts)))
+    return tasks.add(_with_looks, finished, Literal(looks), found)
 
 
 def learnt_from(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
@@ -121,7 +145,8 @@ def _learn_block(
     return BlockFit.learn(detector.values, *given, keeps_sample=keeps_sample)
 
 
-def _merge(first: BlockFit | None, second: BlockFit | None) -> BlockFit | None:
+def _merge(first: Any, second: Any) -> Any:
+    """What two neighbours have learnt, of which each may be None."""
     if first is None or second is None:
         return second if first is None else first
     return first.merge(second)
@@ -139,13 +164,29 @@ def _conclude(part: BlockFit | None) -> BlockFit | None:
     return concluded
 
 
-def _score(finished: Any, X: Any, y: Any, split: Any) -> BlockScores | None:
-    part = opened(finished)
-    if part is None or X is None or not n_rows_in(X):
+def _looks(finished: BlockFit | None) -> list[Any]:
+    return [] if finished is None else finished.looks
+
+
+def _look(finished: BlockFit, key: Literal, X: Any, y: Any) -> Any:
+    return finished.look(key.values, X, opened(y)) if has_rows(X, y) else None
+
+
+def _after_look(finished: BlockFit, key: Literal, summary: Any) -> Any:
+    return finished.after_look(key.values, summary)
+
+
+def _with_looks(finished: BlockFit, looks: Literal, found: list[Any]) -> BlockFit:
+    return finished.with_looks(dict(zip(looks.values, found, strict=True)))
+
+
+def _score(finished: BlockFit | None, X: Any, y: Any, split: Any) -> BlockScores | None:
+    if finished is None or X is None or not n_rows_in(X):
         return None
-    return part.score(X, opened(y), opened(split))
+    return finished.score(X, opened(y), opened(split))
 
 
-def _complete(finished: Any, scores: Sequence[BlockScores | None]) -> BlockFit | None:
-    part = opened(finished)
-    return None if part is None else part.complete([each for each in scores if each is not None])
+def _complete(finished: BlockFit | None, scores: Sequence[BlockScores | None]) -> BlockFit | None:
+    if finished is None:
+        return None
+    return finished.complete([each for each in scores if each is not None])

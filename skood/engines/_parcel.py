@@ -13,6 +13,8 @@ from typing import Any, Self
 import cloudpickle
 from sklearn.base import BaseEstimator
 
+from .._versions import __version__
+
 _ROWS = ("_summary", "_sample", "_learnt", "_calibration_rows")
 """Attributes of estimators that only learning more needs, and that may hold many rows."""
 
@@ -32,6 +34,7 @@ class Parcel:
         self._content: Any = content
         self._apart: Sequence[Any] = ()
         self._packed: bytes | None = None
+        self._version = __version__
         self._lock = RLock()
 
     @classmethod
@@ -42,19 +45,35 @@ class Parcel:
         return parcel
 
     def open(self, apart: Sequence[Any] = ()) -> Any:
-        """The object, the same in all calls within a process; ``apart`` is what it refers to."""
+        """The object, the same in all calls within a process; ``apart`` is what it refers to.
+
+        Raises
+        ------
+        RuntimeError
+            If another version of skood has packed it, whose estimators may hold something else.
+        """
         with self._lock:
             if self._packed is not None:
+                self._check_version()
                 self._content = _unpack(self._packed, apart)
                 self._apart, self._packed = apart, None
             return self._content
 
-    def __getstate__(self) -> bytes:
-        with self._lock:
-            return _pack(self._content, self._apart) if self._packed is None else self._packed
+    def _check_version(self) -> None:
+        if self._version != __version__:
+            raise RuntimeError(
+                f"skood {self._version} has sent an estimator or a network to a process in which "
+                f"skood {__version__} is installed: install the same version on all workers."
+            )
 
-    def __setstate__(self, packed: bytes) -> None:
-        self._content, self._apart, self._packed, self._lock = None, (), packed, RLock()
+    def __getstate__(self) -> tuple[str, bytes]:
+        with self._lock:
+            packed = _pack(self._content, self._apart) if self._packed is None else self._packed
+            return self._version, packed
+
+    def __setstate__(self, state: tuple[str, bytes]) -> None:
+        self._version, self._packed = state
+        self._content, self._apart, self._lock = None, (), RLock()
 
     def __sizeof__(self) -> int:
         # What is opened is not packed again only to be weighed.

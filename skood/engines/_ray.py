@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from .._optional import import_optional
 from .._streams import check_fitted
 from ..extraction import ActivationExtractor
 
@@ -29,8 +30,9 @@ class RayScorer:
         What is fitted already, and scores the inputs.
     inputs : str, list of str, dict of str to str, default=None
         Columns of the data set with the inputs of the network. A string is that of one column of
-        arrays; a list those of numbers, which become the columns of a matrix; a dict the inputs of
-        a network that takes several, by their names there, such as
+        arrays; a list those of numbers, which become the columns of a matrix, or of a data frame
+        where the estimator was fitted on one: it refuses other names, or another order; a dict the
+        inputs of a network that takes several, by their names there, such as
         ``{"input_ids": "tokens", "attention_mask": "mask"}``. By default the only column that
         there is.
     outputs : dict of str to str, default=None
@@ -42,9 +44,10 @@ class RayScorer:
     Raises
     ------
     NotFittedError
-        If the estimator is not fitted.
+        If the estimator is not fitted, or not calibrated for an output that needs it.
     ValueError
-        If it has no such method, or an output has the name of a column to keep.
+        If it has no such method, or this looks at all rows at once, as ``select`` does; or an
+        output has the name of a column to keep.
 
     See Also
     --------
@@ -93,6 +96,14 @@ class RayScorer:
         for method in self._outputs.values():
             if not hasattr(estimator, method):
                 raise ValueError(f"{type(estimator).__name__} has no method {method!r}.")
+            if method == "select":
+                raise ValueError(
+                    "select compares all rows with each other, of which a batch has some: output "
+                    "'p_values', and choose among those of all rows by "
+                    "scipy.stats.false_discovery_control."
+                )
+            if hasattr(estimator, "_refuse_unready"):
+                estimator._refuse_unready(method)
 
     def __call__(self, batch: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Score the rows of a batch.
@@ -112,8 +123,9 @@ class RayScorer:
         TypeError
             If the batch is of another format.
         ValueError
-            If the inputs are not among its columns, or their rows differ in shape; or if an output
-            has the name of a column that is kept.
+            If the inputs are not among its columns, or their rows differ in shape; if an output
+            has the name of a column that is kept, or not one value for each row; or if the
+            estimator refuses the inputs.
         """
         if not isinstance(batch, Mapping):
             raise TypeError(
@@ -146,6 +158,9 @@ class RayScorer:
             return _as_numbers(batch, inputs), read
         if isinstance(inputs, Mapping):
             return {key: _as_numbers(batch, column) for key, column in inputs.items()}, read
+        if hasattr(self._fitted, "feature_names_in_"):
+            pandas = import_optional("pandas", "pandas", type(self).__name__)
+            return pandas.DataFrame({column: batch[column] for column in read}), read
         return np.column_stack([batch[column] for column in read]), read
 
     def _check_columns(self, batch: Mapping[str, NDArray], wanted: Sequence[str]) -> None:
@@ -160,10 +175,17 @@ class RayScorer:
             }
         if _begins_with_extraction(self._fitted):
             X = self._fitted[0].transform(X)
-        return {
-            name: np.asarray(getattr(self._fitted, method)(X))
-            for name, method in self._outputs.items()
-        }
+        return {name: self._output(method, X, n_rows) for name, method in self._outputs.items()}
+
+    def _output(self, method: str, X: Any, n_rows: int) -> NDArray:
+        values = np.asarray(getattr(self._fitted, method)(X))
+        if values.shape[:1] != (n_rows,):
+            raise ValueError(
+                f"An output needs a value for each row of a batch, but {method} of "
+                f"{type(self._fitted).__name__} gives an array of shape {values.shape} for "
+                f"{n_rows} rows: name a method such as 'score_samples'."
+            )
+        return values
 
 
 def _columns_of(inputs: str | Sequence[str] | Mapping[str, str]) -> list[str]:

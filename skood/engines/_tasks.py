@@ -29,11 +29,11 @@ from ._blocks import (
     some_rows,
 )
 from ._dask_activations import DaskActivations, without_rows
-from ._fit import fitted_on, learnt_from, said_by
+from ._fit import fitted_on, learnt_from, passes_are_apart, said_by
 from ._keep import kept
 from ._keep import n_bytes as n_bytes
 from ._parcel import Parcel
-from ._workers import Worker, call, cluster_client
+from ._workers import Worker, call
 
 
 def fit_extractor(extractor: Any, method: str, X: Any, y: Any = None) -> Any:
@@ -154,7 +154,7 @@ def fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
     """
     _refuse_all_at_once(detector, X)
     check_own_parameters(detector)
-    if isinstance(X, DaskActivations) and cluster_client() is None:
+    if isinstance(X, DaskActivations) and passes_are_apart(detector):
         X = kept(X)
     with unchanged_on_failure(detector):
         detector._become(fitted_on(detector, Blocks.of(X), y))

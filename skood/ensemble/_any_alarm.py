@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from .._classes import rows_to_accept
-from .._conformal import held_out_threshold, lowest_accepted
+from .._conformal import held_out_threshold, less_rounding, lowest_accepted
 from .._diagram import MembersMixin
 from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
@@ -27,8 +27,13 @@ from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
 from ._member_summaries import (
     EnsembleSummary,
     LearntMember,
+    after_look,
     completed,
     counted,
+    keep_looks,
+    look,
+    looks_of,
+    may_look_again,
     raw_left_out,
     sample_of,
     sharing_rows,
@@ -153,6 +158,7 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         forget_batches(self)
         self.named_estimators_: dict[str, Any] = {}
         given, scores = self._as_given(X), {}
+        keeps = self._keeps_samples(X)
         with steps(self, len(self.detectors), "detectors") as told:
             for name, detector in self.detectors:
                 outside = None
@@ -160,13 +166,13 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
                     outside = self._as_given(X_ood)
                 member = clone(detector)
                 self.named_estimators_[name] = member
-                data = given, y, outside, self._keeps_batches
+                data = given, y, outside, keeps
                 with told.step(name, member):
                     if self.validation is None:
                         _, scores[name] = fit_and_calibrate(member, *data)
                     else:
                         fit_member(member, *data)
-        self._keep(X, y)
+        self._keep(X, y, keeps=keeps)
         if self.validation is not None:
             return None
         self._set_thresholds(_threshold_of, scores)
@@ -177,14 +183,12 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
             return "it has no detectors"
         return next(filter(None, (why_no_summary(member) for _, member in self.detectors)), "")
 
-    def _keep(self, X: Activations, y: NDArray | None) -> None:
-        """Keep what more batches need, where all detectors do."""
-        self._why_nothing_is_kept = ""
-        if not self._keeps_batches or self._why_not_in_batches():
-            return
+    def _keep(self, X: Activations, y: NDArray | None, *, keeps: bool) -> None:
+        """Keep what more batches need, where all detectors do and memory allows it."""
         fitted = self.named_estimators_.values()
-        self._why_nothing_is_kept = why_nothing_is_kept(fitted)
-        if self._why_nothing_is_kept:
+        self._why_nothing_is_kept = why_nothing_is_kept(fitted) if keeps else ""
+        if not keeps or self._why_nothing_is_kept:
+            forget_batches(self)
             return
         members = sharing_rows(map(LearntMember.of_fitted, fitted))
         for learnt in members:
@@ -237,10 +241,29 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         members = [each.member for each in learnt]
         self.named_estimators_ = dict(zip(names, members, strict=True))
         if summary.inside is not None:
-            found = [
-                self._left_out_scores(*batch) for batch in batches_of(*counted(summary.inside))
-            ]
+            given = counted(summary.inside)
+            self._look_again(*given)
+            found = [self._left_out_scores(*batch) for batch in batches_of(*given)]
             completed(members, np.concatenate(found))
+
+    def _may_look_again(self) -> bool:
+        members = [detector for _, detector in self.detectors]
+        return self.validation is None and may_look_again(members)
+
+    def _looks(self) -> list[tuple[int, Any]]:
+        return looks_of(self.named_estimators_.values())
+
+    def _look(self, key: tuple[int, Any], X: Activations, y: NDArray | None) -> Any:
+        return look(self._member(key), key[1], self._as_given(X), y)
+
+    def _after_look(self, key: tuple[int, Any], summary: Any) -> Any:
+        return after_look(self._member(key), key[1], summary)
+
+    def _keep_looks(self, found: dict[tuple[int, Any], Any]) -> None:
+        keep_looks(self.named_estimators_.values(), found)
+
+    def _member(self, key: tuple[int, Any]) -> Any:
+        return list(self.named_estimators_.values())[key[0]]
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         given = self._as_given(X)
@@ -258,8 +281,10 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         return self._smallest(by_name)
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
-        if hasattr(self, "_summary"):
+        if hasattr(self, "_summary") and self._keeps_samples(X):
             self._sample = self._sample_of(X, y, self.training_rows_)
+        else:
+            forget_batches(self)  # without the sample, more batches would set no threshold
         return self._set_by_held_out(X, y)
 
     def _score_sample(self) -> Floats:
@@ -412,6 +437,19 @@ def _rate_of(name: str, fitted: Any) -> float:
     return rate
 
 
+def _last_of_equal(ascending: Floats) -> NDArray[np.intp]:
+    """Places, in sorted scores, of the last of each run that is equal but for rounding.
+
+    Between scores that lie nearer together, rounding would decide where a sample is.
+    """
+    finite = ascending[np.isfinite(ascending)]
+    width = float(np.median(finite - less_rounding(finite, of=finite))) if len(finite) else 0.0
+    cells = np.floor(ascending / width) if width > 0 else ascending
+    last = np.flatnonzero(np.append(cells[1:] != cells[:-1], True))
+    # Of two on both sides of a border, the higher one.
+    return last[np.append(np.diff(ascending[last]) > width / 2, True)]
+
+
 class _RelativeLogP:
     """Log p-values of scores, less that of a threshold; they rise with the scores everywhere.
 
@@ -424,8 +462,10 @@ class _RelativeLogP:
     """
 
     def __init__(self, training_scores: Floats, threshold: float) -> None:
-        self._scores, counts = np.unique(training_scores, return_counts=True)
-        self._log_p = np.log(np.cumsum(counts) / (len(training_scores) + 1))
+        ascending = np.sort(training_scores)
+        last = _last_of_equal(ascending)
+        self._scores = ascending[last]
+        self._log_p = np.log((last + 1) / (len(ascending) + 1))
         low, high = np.percentile(training_scores, [10, 90])
         self._excess_below = self._mean_excess(low - training_scores)
         self._excess_above = self._mean_excess(training_scores - high)

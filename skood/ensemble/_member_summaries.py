@@ -165,6 +165,36 @@ def raw_left_out(member: Any, X: Any, y: NDArray | None) -> Floats:
     return detector._left_out_scores(samples, y).reshape(len(X), -1)
 
 
+def may_look_again(members: Iterable[Any]) -> bool:
+    """Whether any of some members, fitted or not, may need further looks at samples."""
+    last = [steps_of(member)[-1] for member in members]
+    return any(isinstance(d, BaseIncrementalDetector) and d._may_look_again() for d in last)
+
+
+def looks_of(members: Iterable[Any]) -> list[tuple[int, Any]]:
+    """The looks that fitted members need, beside the number of the member."""
+    numbered = enumerate(steps_of(member)[-1] for member in members)
+    return [(number, key) for number, detector in numbered for key in detector._looks()]
+
+
+def look(member: Any, key: Any, X: Any, y: NDArray | None) -> Any:
+    """What samples teach a member in a look."""
+    detector, samples = _inside(member, X)
+    return detector._look(key, samples, y)
+
+
+def after_look(member: Any, key: Any, summary: Any) -> Any:
+    """What follows for a member from a look at all samples."""
+    return steps_of(member)[-1]._after_look(key, summary)
+
+
+def keep_looks(members: Iterable[Any], found: dict[tuple[int, Any], Any]) -> None:
+    """Let each member keep what followed from its looks."""
+    for number, member in enumerate(members):
+        own = {key: what for (of, key), what in found.items() if of == number}
+        steps_of(member)[-1]._keep_looks(own)
+
+
 def width(member: Any) -> int:
     """How many columns that are."""
     return steps_of(member)[-1]._left_out_width() or 1

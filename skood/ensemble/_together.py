@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from .._patterns import PatternTable
 from .._side_by_side import stretches
 from .._values import Floats
-from ..activations import Activations
+from ..activations import Activations, PackedBits
 from ..detectors import (
     ActivationNormDetector,
     DistancesSideBySide,
@@ -135,6 +135,9 @@ class Together:
     def _add_patterns(self, member: Any, reading: Reading) -> int | None:
         if not _finds_patterns(member) or not self._reads_one_row(reading):
             return None
+        # Bits stay as they are, whatever the percentile.
+        if isinstance(_stored(self._X, reading.key(reading.names[0])), PackedBits):
+            return None
         # Where all look samples up in the same way.
         if self._patterns and self._patterns[0][1][-1]._by_class != member[-1]._by_class:
             return None
@@ -224,8 +227,12 @@ class Together:
             norms[:, number] = member._score_norms(lengths.take(self._layers_of_norms[number], 1))
 
 
+def _stored(X: Activations, key: Key) -> Any:
+    return X.features if key is None else X[key]
+
+
 def _read(X: Activations, key: Key) -> NDArray:
-    return np.asarray(X.features if key is None else X[key])
+    return np.asarray(_stored(X, key))
 
 
 class _Node:

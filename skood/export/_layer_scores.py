@@ -44,7 +44,7 @@ class GramLayer(Form):
     def forward(self, layer: Tensor, place: Tensor) -> Tensor:
         """Deviations of samples from the class at a place, of shape (n_samples,)."""
         maps = layer.to(torch.float64).movedim(self.unit_axis, 1)
-        sums = self._row_sums(maps.reshape(*maps.shape[:2], -1))
+        sums = self._row_sums(maps.unsqueeze(-1).flatten(2))
         lower, upper = self.lower[place], self.upper[place]
         below = self._excess(lower - sums, lower, self.lower_sizes[place])
         above = self._excess(sums - upper, upper, self.upper_sizes[place])

@@ -103,13 +103,16 @@ class MonitorModule(nn.Module):
             One after the other.
         """
         if self.before or self.extraction.steps:  # which take matrices
+            # The steps keep the precision of what they are given.
+            (kind,) = self.extraction.plan.inputs.values()
             drawn: Any = np.random.default_rng(0).normal(size=(n_samples, self.n_features))
+            drawn = drawn.astype(kind.dtype)
         else:
             drawn = draw_inputs(self.extraction.plan, n_samples, self.extraction.mask)
         return self.as_tensors(drawn.values() if isinstance(drawn, Mapping) else [drawn], n_samples)
 
     def as_tensors(self, inputs: Iterable[Any], n_samples: int) -> tuple[Tensor, ...]:
-        """The first samples of inputs as tensors, of the floats that the network takes.
+        """The first samples of inputs as tensors, of the types that the network takes.
 
         Parameters
         ----------
@@ -133,7 +136,7 @@ class MonitorModule(nn.Module):
             return tuple(tensors)
         dtypes = getattr(self.extraction.network, "dtypes", [each.dtype for each in tensors])
         pairs = zip(tensors, dtypes, strict=True)
-        return tuple(x.to(dtype) if x.is_floating_point() else x for x, dtype in pairs)
+        return tuple(x.to(dtype) for x, dtype in pairs)
 
     def as_given(self, rows: tuple[Tensor, ...]) -> Any:
         """Inputs as a monitor takes them: an array, or a dict of arrays by name.
@@ -145,11 +148,12 @@ class MonitorModule(nn.Module):
 
         Returns
         -------
-        inputs : ndarray or dict of str to ndarray
+        inputs : ndarray, Tensor or dict of these by name
             Of the same numbers.
         """
         names = list(self.extraction.plan.inputs)
-        arrays = [value.numpy() for value in rows]
+        # NumPy has no bfloat16.
+        arrays = [value if value.dtype == torch.bfloat16 else value.numpy() for value in rows]
         return arrays[0] if names == [None] else dict(zip(names, arrays, strict=True))
 
 

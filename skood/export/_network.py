@@ -123,8 +123,12 @@ class ExtractionForm(Form):
 
 
 def _widened(value: Tensor) -> Tensor:
-    """Half precision as single precision, as an adapter gives it to NumPy."""
-    return value.float() if value.is_floating_point() and value.element_size() < 4 else value
+    """Half precision as single precision, as an adapter gives it to NumPy.
+
+    So are booleans: those that stay as they are come from binarizers alone.
+    """
+    is_half = value.is_floating_point() and value.element_size() < 4
+    return value.float() if is_half or value.dtype == torch.bool else value
 
 
 def _refuse(extractor: ActivationExtractor) -> None:

@@ -13,6 +13,7 @@ from .._export_error import ExportError
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _OPERATOR = re.compile(r"(?:op='|target=torch\.ops\.)(\w+\.\w+)")
 _LONGEST = 400
+_PLURALS = {"score": "scores", "logits": "logits", "p_value": "p-values"}
 
 
 def not_written(error: Exception, network: Any) -> ExportError:
@@ -56,11 +57,13 @@ def not_run(error: Exception, network: Any) -> ExportError:
     )
 
 
-def other_scores(n_wrong: int, n_rows: int, largest: float, network: Any) -> ExportError:
-    """The error for a graph that gives other scores than the monitor.
+def other_values(name: str, n_wrong: int, n_rows: int, largest: float, network: Any) -> ExportError:
+    """The error for a graph that gives other scores, logits or p-values than the monitor.
 
     Parameters
     ----------
+    name : {"score", "logits", "p_value"}
+        Which of them.
     n_wrong, n_rows : int
         How many of how many rows differ by more than they may.
     largest : float
@@ -75,8 +78,8 @@ def other_scores(n_wrong: int, n_rows: int, largest: float, network: Any) -> Exp
             "with a monitor that is fitted on it."
         )
     return ExportError(
-        f"The ONNX file would give other scores than the monitor in {n_wrong} of {n_rows} rows, by "
-        f"up to {largest:.3g}: it was not written. {why}"
+        f"The ONNX file would give other {_PLURALS[name]} than the monitor in {n_wrong} of "
+        f"{n_rows} rows, by up to {largest:.3g}: it was not written. {why}"
     )
 
 

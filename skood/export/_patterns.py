@@ -212,7 +212,12 @@ class LayerPatterns(Form):
     def forward(self, A: TensorActivations) -> Tensor:
         """Scores of shape (n_samples, n_layers * n_percentiles)."""
         rows = torch.stack([A.layers[name] for name in self.layers])[:, None]
-        largest = rows.topk(self.n_largest, dim=3).values.index_select(3, self.ranks)
-        bits = rows > largest.clamp(min=0).transpose(1, 3)
-        scores: Tensor = self.stored(bits.flatten(0, 1), A)
+        scores: Tensor = self.stored(self._bits(rows).flatten(0, 1), A)
         return scores
+
+    def _bits(self, rows: Tensor) -> Tensor:
+        """Bits at each percentile of rows of shape (n_layers, 1, n_samples, n_units)."""
+        if rows.dtype == torch.bool:
+            return rows.expand(-1, len(self.ranks), -1, -1)
+        largest = rows.topk(self.n_largest, dim=3).values.index_select(3, self.ranks)
+        return rows > largest.clamp(min=0).transpose(1, 3)
