@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ from .peaks import compare_peaks
 from .peers import compare_methods
 from .progression import compare_progression
 from .recorder import compare_recorder
-from .search import compare_search
+from .search import compare_search, tabulate_few
 from .service import compare_service
 from .unchanged import compare_looks
 
@@ -70,6 +71,7 @@ CHECK = Sizes(
     n_stored=1_000,
     n_queries=200,
     n_slow_queries=20,
+    n_few_queries=(1, 20),
     n_patterns=(500, 2_000),
     n_asked=20,
     n_progressions=200,
@@ -113,6 +115,22 @@ class Outcome(NamedTuple):
 
 def measure_ratios(*comparisons: Comparison) -> Outcome:
     return Outcome(comparisons, {"ratios": tabulate_ratios(comparisons)})
+
+
+def measure_search(sizes: Sizes) -> Outcome:
+    comparisons = [
+        *(compare_search(n_classes, sizes) for n_classes in (1, 10, 100)),
+        *(
+            compare_search(n_classes, replace(sizes, n_stored=sizes.n_stored // divisor))
+            for divisor in (5, 50)
+            for n_classes in (1, 10)
+        ),
+    ]
+    tables = {"ratios": tabulate_ratios(comparisons)}
+    if find_spec("faiss") is not None:
+        tables["few"] = tabulate_few(sizes)
+        print(tables["few"].to_markdown(), flush=True)
+    return Outcome(comparisons, tables)
 
 
 def measure_methods(sizes: Sizes) -> Outcome:
@@ -165,14 +183,7 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "extraction": lambda sizes: measure_ratios(compare_extraction(sizes)),
     "extractors": lambda sizes: measure_ratios(compare_extractors(sizes)),
     "families": lambda sizes: measure_ratios(compare_families(sizes)),
-    "search": lambda sizes: measure_ratios(
-        *(compare_search(n_classes, sizes) for n_classes in (1, 10, 100)),
-        *(
-            compare_search(n_classes, replace(sizes, n_stored=sizes.n_stored // divisor))
-            for divisor in (5, 50)
-            for n_classes in (1, 10)
-        ),
-    ),
+    "search": measure_search,
     "patterns": measure_patterns,
     "progression": lambda sizes: measure_ratios(compare_progression(sizes)),
     "unchanged": lambda sizes: measure_ratios(compare_looks(sizes)),

@@ -17,6 +17,7 @@ class Sizes:
     n_stored: int = 20_000
     n_queries: int = 4_000
     n_slow_queries: int = 400  # where all of them would take minutes
+    n_few_queries: tuple[int, ...] = (1, 10, 100, 1000)  # in one call
     n_patterns: tuple[int, ...] = (10**4, 10**5, 10**6, 10**7)  # stored in one class
     n_asked: int = 200  # queries among them
     n_progressions: int = 10_000  # samples followed through the layers, among as many

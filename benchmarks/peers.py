@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import process_time
@@ -104,19 +104,19 @@ def time_method(
     contestants = find_contestants(method, part, libraries)
     notes = compare_scores(method, contestants)
     repetitions = 1 if method.is_slow else sizes.repetitions
-    # A few milliseconds are soon measured many times.
-    n_turns = min(5 * repetitions, count_turns(contestants))
     tasks = {name: contestant.score for name, contestant in contestants.items()}
+    # A few milliseconds are soon measured many times.
+    n_turns = min(5 * repetitions, count_turns(tasks))
     timed = collect(method, SCORE, Timings(tasks, n_turns, process_time), notes)
     if method.learns:
         tasks = {name: contestant.fit for name, contestant in contestants.items()}
-        timed += collect(method, FIT, Timings(tasks, min(3, repetitions), process_time), notes)
+        n_turns = 1 if method.is_slow else min(repetitions, count_turns(tasks))
+        timed += collect(method, FIT, Timings(tasks, n_turns, process_time), notes)
     return timed
 
 
-def count_turns(contestants: dict[str, Contestant]) -> int:
+def count_turns(tasks: dict[str, Callable[[], Any]]) -> int:
     """How many turns take a second or two; 5 at least."""
-    tasks = {name: contestant.score for name, contestant in contestants.items()}
     timings = Timings(tasks, 1, process_time)
     return max(5, int(2 / sum(timings.seconds(name) for name in timings.names)))
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
-from experiments._common.timing import Timings
+from experiments._common.tables import Table
+from experiments._common.timing import Timings, format_number, format_time
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood._patterns import nearest_of_class
 from skood._validation import check_activations
@@ -184,6 +185,58 @@ def compare_search(n_classes: int, sizes: Sizes) -> Comparison:
         f"{n_classes} classes, each searched alone." if n_classes > 1 else "one class."
     )
     return Comparison(title, settings, "times skood's", lines)
+
+
+def compare_few(n_classes: int, n_stored: int, sizes: Sizes) -> list[list[str]]:
+    """Time calls with few queries, where most of the time is the same for any number of them.
+
+    A row of :func:`tabulate_few` for each number of queries.
+    """
+    stored = make_patterns(n_stored, n_classes, seed=1)
+    detector = HammingNAPDetector().fit(as_activations(stored))
+    rows = []
+    for n_queries in sizes.n_few_queries:
+        queries = some_queries(n_queries, n_classes)
+        tasks = detector_tasks(detector, queries) | tasks_of_activations(detector, stored, queries)
+        asked = [(s, q) for s, q in zip(stored, queries, strict=True) if len(q)]
+        tasks[FAISS.name] = FAISS.task(asked)
+        timings = Timings(tasks, sizes.n_calls, process_time)
+        ratios = [
+            timings.ratio(CHECKS, SKOOD),
+            timings.ratio(ALONE, SKOOD),
+            timings.ratio(FAISS.name, ALONE),
+            timings.ratio(FAISS.name, SKOOD),
+            timings.ratio(BY_HAND, WHOLE),
+        ]
+        about = [f"{n_queries}", f"{n_classes} x {n_stored // n_classes}"]
+        times = [format_time(timings.seconds(SKOOD))]
+        rows.append([*about, *times, *(format_number(ratio, 2) for ratio in ratios)])
+    return rows
+
+
+def tabulate_few(sizes: Sizes) -> Table:
+    """What a call with few queries costs, and how it divides."""
+    header = [
+        "Queries",
+        "Classes x patterns",
+        "`score_samples`",
+        "Share of the checks",
+        "Share of the search",
+        "faiss alone, times the search",
+        "faiss alone, times `score_samples`",
+        "By hand, times `score_samples` of activations",
+    ]
+    small, large = sizes.n_stored // 50, sizes.n_stored
+    cases = ((1, small), (10, small), (10, large), (100, large))
+    return Table(header, [row for case in cases for row in compare_few(*case, sizes)])
+
+
+def some_queries(n_queries: int, n_classes: int) -> list[PackedBits]:
+    """So many patterns of random classes, class by class; some classes may have none."""
+    drawn = np.random.default_rng(0).integers(n_classes, size=n_queries)
+    n_of_class = np.bincount(drawn, minlength=n_classes)
+    queries = make_patterns(int(n_of_class.max()) * n_classes, n_classes, seed=2)
+    return [bits[:n] for bits, n in zip(queries, n_of_class, strict=True)]
 
 
 def first_queries(stored: list[PackedBits], queries: list[PackedBits], n_queries: int) -> Groups:

@@ -38,7 +38,8 @@ class NetworkClasses:
         if (classes := X.classes) is not None:
             return cls(classes, _is_text(classes))
         # Without classes there are no logits, so that nothing is computed here.
-        return cls(None, None if X.predictions is None else _is_text(X.predictions))
+        predictions = X.predictions
+        return cls(None, None if predictions is None else _is_text(predictions))
 
     def check(self, X: Activations, fitted: str) -> None:
         """Raise a ValueError where ``X`` comes from a network with other classes.

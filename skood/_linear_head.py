@@ -86,7 +86,9 @@ class LinearHead:
         # Sums of half precision soon leave its range.
         dtype = np.result_type(features, self.weight, np.float32)
         weight = self.weight.astype(dtype, copy=False)
-        return features.astype(dtype, copy=False) @ weight.T + self.bias
+        logits: NDArray[np.floating] = features.astype(dtype, copy=False) @ weight.T
+        logits += np.asarray(self.bias)
+        return logits
 
 
 def same_head(a: LinearHead, b: LinearHead) -> bool:

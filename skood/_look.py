@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from typing import Any
 
@@ -56,8 +56,8 @@ class Look:
     def __init__(self, *roots: Any) -> None:
         self._roots, self._change = roots, _last_change
         holders = list(_holders_in(roots, set()))
-        self._all = _Holders([values for _, values in holders])
-        self._silent = _Holders([v for holder, v in holders if not _tells(holder)])
+        self._all = _Holders([held for _, held in holders])
+        self._silent = _Holders([held for holder, held in holders if not _tells(holder)])
 
     def is_same(self, *roots: Any) -> bool:
         """Whether these are the same, and hold the very same objects."""
@@ -73,10 +73,11 @@ class Look:
 
 
 class _Holders:
-    """Estimators and containers, and the objects in them."""
+    """Attributes of estimators and containers, and the objects in them."""
 
-    def __init__(self, holders: list[Callable[[], Iterable[Any]]]) -> None:
-        self._holders = holders
+    def __init__(self, holders: list[Any]) -> None:
+        self._dicts = [holder for holder in holders if isinstance(holder, dict)]
+        self._rows = [holder for holder in holders if not isinstance(holder, dict)]
         self._seen = self._held()
 
     def are_same(self) -> bool:
@@ -88,7 +89,8 @@ class _Holders:
 
     def _held(self) -> list[Any]:
         # In loops that Python itself runs: there are thousands of attributes.
-        return list(chain.from_iterable(map(operator.call, self._holders)))
+        values = chain.from_iterable(map(dict.values, self._dicts))
+        return [*values, *chain.from_iterable(self._rows)]
 
 
 def _tells(holder: Any) -> bool:
@@ -96,10 +98,8 @@ def _tells(holder: Any) -> bool:
     return isinstance(holder, ShowsChanges | tuple)
 
 
-def _holders_in(
-    values: Iterable[Any], known: set[int]
-) -> Iterator[tuple[Any, Callable[[], Iterable[Any]]]]:
-    """Each estimator and container, itself and those inside, and what lists the objects in it."""
+def _holders_in(values: Iterable[Any], known: set[int]) -> Iterator[tuple[Any, Any]]:
+    """Each estimator and container, also inside others, and the dict or row of what it holds."""
     for value in values:
         if id(value) in known:
             continue
@@ -110,14 +110,13 @@ def _holders_in(
         else:
             continue
         known.add(id(value))
-        inside = held.values if isinstance(held, dict) else held.__iter__
-        yield value, inside
-        yield from _holders_in(_looked_into(value, inside), known)
+        yield value, held
+        yield from _holders_in(_looked_into(value, held), known)
 
 
-def _looked_into(holder: Any, inside: Callable[[], Iterable[Any]]) -> list[Any]:
+def _looked_into(holder: Any, held: Any) -> list[Any]:
     if not isinstance(holder, ShowsChanges):
-        return list(inside())
+        return list(held.values() if isinstance(held, dict) else held)
     return [held for name, held in vars(holder).items() if name not in holder._prototypes]
 
 

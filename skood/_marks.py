@@ -173,7 +173,9 @@ def refuse_mark_among(classes: ArrayLike) -> None:
 def _as_column(y: Any, warn: bool) -> NDArray:
     if np.ma.is_masked(y):
         raise ValueError("y must hold a label for every row, but some are masked.")
-    labels: NDArray = column_or_1d(y, warn=warn)
+    # An array of numbers is returned as it is, which takes scikit-learn longer than a small fit.
+    is_plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuf"
+    labels: NDArray = y if is_plain else column_or_1d(y, warn=warn)
     if isinstance(y, list | tuple) and labels.dtype.kind in "US":
         # Beside texts, NumPy makes texts of numbers and of NaN.
         labels = column_or_1d(np.array(y, dtype=object))

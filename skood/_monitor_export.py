@@ -130,8 +130,8 @@ class ExportMixin:
         Where a value is as good as equal to the percentile of its layer, rounding decides a bit of
         a pattern. What a change of inputs by four times the precision of 32-bit floats does to a
         score, a logit or a p-value is added to the difference that is allowed. A quarter of the
-        rows with large values may differ: units that saturate have values that are equal but for
-        rounding, of which patterns are then made.
+        rows with large values may differ: units that saturate have values that are equal but
+        for rounding, of which patterns are then made.
 
         The file holds the weights of the network, patterns as one bit a neuron, and Gaussians as
         64-bit floats: some 8 octets for each unit of a layer squared. onnxruntime unpacks patterns

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from itertools import product
 from math import prod
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ._values import all_finite
 POOLINGS = ("max", "avg", "sum", "flatten", "first", "last")
 ENDS = ("first", "last")
 """Poolings to one position of one axis."""
+_METHODS_OF_TENSORS = {"max": "amax", "avg": "mean"}
 
 
 def pool(array: Any, pooling: str, output_size: int = 1, mask: NDArray | None = None) -> Any:
@@ -56,7 +58,7 @@ def pool(array: Any, pooling: str, output_size: int = 1, mask: NDArray | None = 
     return _joined(_library(array).stack(cells, axis=2), 1)
 
 
-def pooler(pooling: str | None, output_size: int) -> Callable[[Any], Any]:
+def pooler(pooling: str | None, output_size: int, n_axes: int) -> Callable[[Any], Any]:
     """What pools arrays or tensors as ``pool`` does, without a mask, to memory of their own.
 
     Parameters
@@ -65,6 +67,8 @@ def pooler(pooling: str | None, output_size: int) -> Callable[[Any], Any]:
         One of ``POOLINGS``, for those that have an axis of space; None for others.
     output_size : int
         Number of parts.
+    n_axes : int
+        Number of axes of what is pooled.
     """
     if pooling is None:
         return _copied
@@ -72,7 +76,11 @@ def pooler(pooling: str | None, output_size: int) -> Callable[[Any], Any]:
         return lambda array: _copied(_joined(array, 1))
     if pooling in ENDS or output_size > 1:
         return partial(pool, pooling=pooling, output_size=output_size)
-    return partial(_reduce_maps, pooling=pooling)
+    if pooling == "sum":
+        return partial(_reduce_maps, pooling=pooling)
+    # Of one sample, to choose the function takes longer than what it computes.
+    of_tensor = methodcaller(_METHODS_OF_TENSORS[pooling], tuple(range(2, n_axes)))
+    return lambda a: _reduce_maps(a, pooling) if isinstance(a, np.ndarray) else of_tensor(a)
 
 
 def _copied(array: Any) -> Any:

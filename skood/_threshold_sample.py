@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import chain
 from math import ceil, prod
 from typing import Any
 
@@ -267,12 +268,21 @@ def merged(parts: Iterable[Any]) -> Any:
 
 def hash_rows(X: Activations, y: NDArray | None) -> NDArray[np.uint64]:
     """A number for each sample that depends on its values, its class and its label alone."""
+    hashes, start = np.empty(len(X), dtype=np.uint64), 0
+    for block in X.batches():
+        rows = slice(start, start + len(block))
+        hashes[rows] = _hash_block(block, None if y is None else y[rows])
+        start = rows.stop
+    return hashes
+
+
+def _hash_block(X: Activations, y: NDArray | None) -> NDArray[np.uint64]:
     everything = range(len(X))
-    columns = [take(column.array, everything) for column in X.columns if column.role in _HASHED]
+    columns = (take(column.array, everything) for column in X.columns if column.role in _HASHED)
     # Whether predictions are a column of their own or come from the logits makes no difference.
-    labels = [each for each in (_predictions_of(X), y) if each is not None]
+    labels = (each for each in (_predictions_of(X), y) if each is not None)
     hashes = np.zeros(len(X), dtype=np.uint64)
-    for column in [*columns, *labels]:
+    for column in chain(columns, labels):
         hashes = _scramble(hashes + np.uint64(1)) + _hash_column(column)
     return _scramble(hashes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -77,24 +78,25 @@ def check_activations(
         return X
     if len(X) == 0:
         raise ValueError(f"Found 0 samples in {X!r} while {_name(estimator)} needs at least 1.")
-    if X.shape[1] < ensure_min_features:
+    if ensure_min_features > 1 and X.shape[1] < ensure_min_features:
         raise ValueError(
             f"Found {X.shape[1]} feature(s) in {X!r} while {_name(estimator)} needs at least "
             f"{ensure_min_features}."
         )
+    shapes = X.layer_shapes
     if reset:
         remember_layers(estimator, X)
     else:
-        _check_same_layers(estimator, X)
+        _check_same_layers(estimator, X, shapes)
     if not allow_nd:
-        _refuse_maps(estimator, X)
+        _refuse_maps(estimator, X, shapes)
     if not get_config()["assume_finite"]:
         _check_values(estimator, X, reset=reset, advice=advice)
     return X
 
 
-def _refuse_maps(estimator: Any, X: Activations) -> None:
-    for name, shape in X.layer_shapes.items():
+def _refuse_maps(estimator: Any, X: Activations, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
         if len(shape) > 1:
             raise ValueError(
                 f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
@@ -105,6 +107,8 @@ def _refuse_maps(estimator: Any, X: Activations) -> None:
 
 def _check_values(estimator: Any, X: Activations, *, reset: bool, advice: str = _ADVICE) -> None:
     """Refuse values that cannot be computed with; a block of rows is read at a time."""
+    if all(column.is_packed for _, column in X._table.layers()):
+        return
     sizes = _sizes(estimator)
     largest: dict[str, float] = {}
     for block in X.batches():
@@ -187,13 +191,15 @@ def remember_layers(estimator: Any, X: Activations) -> None:
     estimator._known_columns = KnownColumns.of(X)
 
 
-def _check_same_layers(estimator: Any, X: Activations) -> None:
+def _check_same_layers(
+    estimator: Any, X: Activations, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     if not hasattr(estimator, "layer_shapes_"):
         raise ValueError(
             f"{_name(estimator)} was fitted on an array of {estimator.n_features_in_} features, "
             f"but got Activations with the layers {list(X.layer_names)}."
         )
-    shapes, fitted = X.layer_shapes, estimator.layer_shapes_
+    fitted = estimator.layer_shapes_
     # In this order, too: dicts are equal in any.
     is_other = shapes != fitted or list(shapes) != list(fitted)
     if is_other and not getattr(estimator, "_takes_also", _takes_no_other)(X):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -69,7 +70,7 @@ def all_finite(array: NDArray) -> bool:
         return True
     # A sum is far faster for a few samples, and one of squares is for many: of BLAS.
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(_sum_that_shows(array)) or np.isfinite(array).all())
+        return math.isfinite(_sum_that_shows(array)) or bool(np.isfinite(array).all())
 
 
 def _sum_that_shows(array: NDArray) -> Any:

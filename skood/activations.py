@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import cached_property
 from math import prod
 from numbers import Integral
 from pathlib import Path
@@ -27,7 +28,7 @@ from ._labels import as_labels, largest_logits
 from ._linear_head import LinearHead
 from ._manifest import Manifest
 from ._patterns import PackedBits
-from ._rows import Unread, held_in, is_on_disk, take
+from ._rows import LazyRows, Unread, held_in, is_on_disk, take
 from ._storage import read_folder, write_folder
 from ._store import Stored, StoreWriter, is_store, read_store
 from ._tables import as_frame, as_html
@@ -428,8 +429,8 @@ class Activations:
         exchanged = {} if layers is None else layers
         check_as_many_classes(logits, self._table.part("logits"))
         parts = self._kept_parts(exchanged)
-        if parts["predictions"] is None and logits is not None:
-            parts["predictions"] = self.predictions
+        if parts["predictions"] is None and logits is not None and self.classes is not None:
+            parts["predictions"] = _Predicted(self._held_part("logits"), self.classes)
         given = {"logits": logits, "labels": labels}
         parts |= {name: part for name, part in given.items() if part is not None}
         if not (isinstance(mask, str) and mask == "keep"):
@@ -845,6 +846,21 @@ def _of_store(stored: Stored) -> Activations:
     A = Activations(layers, **parts, head=head, classes=arrays.get("classes"), why_missing=why)
     A._order = stored.contents["order"]
     return A
+
+
+class _Predicted(LazyRows):
+    """Predictions by logits, found when they are first asked for: not all detectors do."""
+
+    def __init__(self, logits: Any, classes: NDArray) -> None:
+        self.rows = range(len(logits))
+        self._logits, self._classes = logits, classes
+
+    shape = property(lambda self: (len(self.rows),))
+    dtype = property(lambda self: self._classes.dtype)
+
+    @cached_property
+    def array(self) -> NDArray:
+        return self._classes[_largest_logits(self._logits)]
 
 
 def _largest_logits(logits: Any) -> NDArray[np.intp]:

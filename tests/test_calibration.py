@@ -1,6 +1,7 @@
 """Confidences, calibration errors and temperatures, against references and brute force."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -515,6 +516,19 @@ def test_a_pipeline_scores_by_calibrated_confidences(data):
     confidence = pipeline[0].predict_proba(A).max(axis=1)
     log_odds = np.log(confidence / (1 - confidence))
     np.testing.assert_allclose(pipeline.score_samples(A), log_odds, rtol=1e-6)
+
+
+def test_beside_the_logits_a_temperature_takes_little_memory():
+    rng = np.random.default_rng(0)
+    y = rng.integers(200, size=20_000)
+    logits = (rng.normal(size=(len(y), 200)) + 3 * np.eye(200)[y]).astype(np.float32)
+    A = Activations({"fc": logits}, logits=logits)
+    TemperatureScaler().fit(A[:300], y[:300])
+    tracemalloc.start()
+    TemperatureScaler().fit(A, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < logits.nbytes / 2, f"{peak / 1e6:.1f} MB"
 
 
 def test_the_energy_of_scaled_logits_is_that_of_an_energy_temperature(data):

@@ -36,7 +36,7 @@ from skood.detectors import (
     ViMDetector,
 )
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
-from skood.inspection import explain
+from skood.inspection import _nearest_examples, explain
 from skood.preprocessing import LayerSelector
 from skood.shaping import DICE, ReAct
 
@@ -479,6 +479,28 @@ def test_too_few_examples_are_filled_up():
 
 
 # Kinds of input
+
+
+@pytest.mark.parametrize("are_bits", [False, True])
+def test_training_samples_are_read_some_at_a_time(data, are_bits, hold_at_most, monkeypatch):
+    A, y = data
+    if are_bits:
+        A = A.replace({name: values > 0.5 for name, values in A.items()})
+    detector = ActivationIntervalDetector().fit(A, y)
+    X = A[[0, 1, 160]]
+    whole = explain(detector, X, X_train=A, y_train=y, n_neighbors=4)
+    read = []
+    hold_at_most(20 * A.shape[1])
+    of_rows = _nearest_examples._squared_distances
+    monkeypatch.setattr(
+        _nearest_examples,
+        "_squared_distances",
+        lambda samples, block: read.append(len(block)) or of_rows(samples, block),
+    )
+    found = explain(detector, X, X_train=A, y_train=y, n_neighbors=4)
+    assert max(read) <= 20
+    np.testing.assert_array_equal(found.neighbors, whole.neighbors)
+    np.testing.assert_allclose(found.distances, whole.distances, rtol=1e-12, atol=1e-7)
 
 
 @pytest.mark.parametrize("detector", SCORED_BY_LOOP, ids=setting)

@@ -581,3 +581,26 @@ def test_a_store_takes_views(n_bits):
         np.testing.assert_array_equal(view.patterns.words, plain.patterns.words)
         found = [store.kneighbors(PackedBits.pack(bits), 2)[1] for store in (view, plain)]
         np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("n_bits", [5, 64, 300, 512, 700])
+@pytest.mark.parametrize("n_classes", [1, 3, 30])
+def test_few_and_many_samples_are_compared_with_their_own_class(n_bits, n_classes):
+    rng = np.random.default_rng(n_bits)
+    patterns = (rng.random((200, n_bits)) < 0.5)[rng.integers(200, size=400)]
+    classes = rng.integers(n_classes, size=400)
+    A = Activations({"relu": PackedBits.pack(patterns)}, predictions=classes)
+    detector = HammingNAPDetector().fit(A)
+    # One class more than was stored.
+    queries, asked = rng.random((40, n_bits)) < 0.5, rng.integers(n_classes + 1, size=40)
+    expected = []
+    for query, label in zip(queries, asked, strict=True):
+        own = patterns[classes == label]
+        distances = (own != query).sum(axis=1)
+        nearest, counts = np.unique(
+            own[distances == min(distances, default=0)], axis=0, return_counts=True
+        )
+        expected.append(max(counts) / (len(own) + 1) - min(distances) if len(nearest) else -n_bits)
+    for n in (1, 2, n_classes + 1, n_classes + 2, 40):
+        B = Activations({"relu": PackedBits.pack(queries[:n])}, predictions=asked[:n])
+        np.testing.assert_allclose(detector.score_samples(B), expected[:n], rtol=1e-12)

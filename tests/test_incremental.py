@@ -470,6 +470,36 @@ def test_fit_keeps_no_samples_that_memory_does_not_allow(name, monkeypatch):
     assert_same(name, detector, expected)
 
 
+def kept_samples(value):
+    """All samples for a threshold that an object and its parts hold."""
+    if isinstance(value, _threshold_sample.ThresholdSample):
+        return [value]
+    if isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    else:
+        parts = getattr(value, "__dict__", {}).values()
+    return [sample for part in parts for sample in kept_samples(part)]
+
+
+@pytest.mark.parametrize("name", ["AnyAlarmDetector", "LayerEnsembleDetector"])
+@pytest.mark.parametrize("validation", [None, 0.5])
+def test_ensembles_keep_no_samples_where_memory_allows_those_of_a_member_alone(
+    name, validation, monkeypatch
+):
+    inside = A[Y != -1]
+    n_learnt = len(inside) if validation is None else len(inside) // 2
+    n_bytes = n_learnt * _threshold_sample.bytes_of_row(inside)
+    monkeypatch.setattr("skood._memory.memory_left", lambda: 8.0 * n_bytes - 1)
+    detector = unfitted(name, validation=validation).fit(A, Y)
+    assert not kept_samples(detector)
+    with pytest.raises(ValueError, match=r"begin with partial_fit"):
+        detector.partial_fit(A, Y)
+    monkeypatch.setattr("skood._memory.memory_left", lambda: 32.0 * n_bytes)
+    assert kept_samples(unfitted(name, validation=validation).fit(A, Y))
+
+
 @every_detector
 def test_what_only_batches_need_can_be_dropped(name):
     detector, other = (unfitted(name).fit(A, Y) for _ in range(2))
@@ -726,22 +756,19 @@ def on_disk(tmp_path_factory):
     return X[rng.permutation(n_samples)], label
 
 
-STORE_ALL = {name for name, d in INCREMENTAL.items() if hasattr(d, "kneighbors")}
-STORE_ALL |= {"AdaptiveEnsembleDetector", "AnyAlarmDetector"}
-
-
-@pytest.mark.parametrize("name", sorted(set(INCREMENTAL) - STORE_ALL))
-def test_fit_and_scores_hold_few_rows_of_what_is_on_disk(name, on_disk, monkeypatch):
+@every_detector
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_learning_and_scores_hold_few_rows_of_what_is_on_disk(name, method, on_disk, monkeypatch):
     X, _ = on_disk
     y = X.predictions
     monkeypatch.setattr(_threshold_sample, "CAPACITY", 2**18)
     monkeypatch.setattr(_threshold_sample, "MIN_ROWS", 100)
-    detector = unfitted(name)
+    detector = unfitted(name, max_samples=300, n_neighbors=50)
     with config_context(working_memory=0.25):
         # Libraries that are imported at the first use count for nothing.
-        unfitted(name).fit(X[:300], y[:300]).score_samples(X[:5])
+        clone(detector).fit(X[:300], y[:300]).score_samples(X[:5])
         tracemalloc.start()
-        scores = detector.fit(X, y).score_samples(X)
+        scores = getattr(detector, method)(X, y).score_samples(X)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 4.5e6, f"{peak / 1e6:.1f} MB"

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
+from scipy.stats import entropy
 
-from skood import Activations
+from skood import Activations, config_context
 from skood.detectors import KLMatchingDetector
 
 
@@ -104,3 +105,17 @@ def test_samples_alike_are_in_distribution_and_one_between_classes_is_not():
     detector = KLMatchingDetector().fit(logits)
     assert detector.predict([[6.0, 6.0, 0.0, 0.0]]) == -1
     assert detector.predict([[8.0, 0.0, 0.0, 0.0]]) == 1
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_many_classes_give_the_scores_of_a_brute_force(precision):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=4, size=(1500, 300)).astype(np.float32)
+    p = softmax(logits.astype(float), axis=1)
+    predictions = logits.argmax(axis=1)
+    means = np.array([p[predictions == label].mean(axis=0) for label in np.unique(predictions)])
+    expected = [-min(entropy(row, mean) for mean in means) for row in p[:20]]
+    with config_context(precision=precision):
+        scores = KLMatchingDetector().fit(logits).score_samples(logits)
+    rtol = 1e-9 if precision == "double" else 1e-4
+    np.testing.assert_allclose(scores[:20], expected, rtol=rtol)

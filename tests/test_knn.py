@@ -403,3 +403,13 @@ def test_what_is_stored_depends_on_neither_order_nor_batches(order, cuts, max_sa
 def test_a_number_of_samples_that_is_none_is_refused(max_samples):
     with pytest.raises(ValueError, match="max_samples"):
         KNNDetector(max_samples=max_samples).fit(np.eye(4))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_what_is_learnt_does_not_change_with_the_samples(normalize):
+    X = np.random.default_rng(0).random((30, 4))
+    new = X + 0.1
+    detector = KNNDetector(n_neighbors=3, normalize=normalize).fit(X)
+    before = detector.score_samples(new)
+    X[:] = 0
+    np.testing.assert_array_equal(detector.score_samples(new), before)

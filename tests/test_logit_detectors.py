@@ -366,3 +366,10 @@ def test_row_maxima_are_the_largest_values_of_rows(shape, dtype):
     values = np.random.default_rng(0).normal(size=shape).astype(dtype)
     for same in (values, np.asfortranarray(values), values[::-1][::-1]):
         np.testing.assert_array_equal(row_maxima(same), values.max(axis=1))
+
+
+def test_generalised_entropy_of_many_classes_is_that_of_the_largest_probabilities():
+    logits = np.random.default_rng(0).normal(scale=3, size=(600, 700)).astype(np.float32)
+    p = np.sort(softmax(logits.astype(float), axis=1), axis=1)[:, -100:]
+    scores = GENDetector(n_largest=100).fit(logits).score_samples(logits)
+    np.testing.assert_allclose(scores, -((p * (1 - p)) ** 0.1).sum(axis=1), rtol=1e-10)

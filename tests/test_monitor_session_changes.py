@@ -327,6 +327,48 @@ def test_an_equal_part_in_the_place_of_another_is_read_in_evaluation_mode(is_ope
     assert not any(part._forward_hooks for part in network.modules())
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+def test_attributes_in_another_dict_are_read_and_set_there(is_open):
+    network = Dropping().eval()
+    monitor = monitor_of(network)
+    if is_open:
+        monitor.open()
+    expected = monitor.score_samples(X[:1])
+    network.drop.__dict__ = {**vars(network.drop), "training": True}
+    for _ in range(3):
+        assert_array_equal(monitor.score_samples(X[:1]), expected)
+    assert extracted(monitor, X[:1]) is not None
+    assert network.drop.training
+    network.drop.p = 0.4
+    with pytest.raises(ChangedNetworkError, match=r"drop\.p"):
+        monitor.score_samples(X[:1])
+    monitor.close()
+
+
+class Forgiving(Dropping):
+    """Computes finite values of inputs that are not."""
+
+    def forward(self, x):
+        return super().forward(torch.nan_to_num(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_inputs_that_are_not_finite_are_refused_whatever_is_made_of_them(dtype, is_open):
+    network = Forgiving().eval()
+    monitor, few = monitor_of(network), torch.from_numpy(X[:2]).to(dtype)
+    if is_open:
+        monitor.open()
+    expected = monitor.score_samples(few)
+    for value in torch.nan, torch.inf:
+        bad = few.clone()
+        bad[1, 2] = value
+        with pytest.raises(ValueError, match="in sample 1"):
+            monitor.score_samples(bad)
+    assert_array_equal(monitor.score_samples(few), expected)
+    monitor.close()
+
+
 class Holding(Odd):
     """Has a buffer, of which nothing is known but its name."""
 

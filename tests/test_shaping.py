@@ -1,5 +1,7 @@
 """The transformers that shape features, and how they are composed and searched."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -618,3 +620,37 @@ def test_logits_of_a_head_are_made_whatever_memory_holds(shaper, data, hold_at_m
     shaped = fitted.transform(without)
     assert_allclose(shaped.logits, expected.logits, rtol=1e-6)
     assert_array_equal(shaped.predictions, A.predictions)
+
+
+def test_many_samples_are_shaped_as_each_alone():
+    rng = np.random.default_rng(0)
+    head = LinearHead(rng.normal(size=(3, 300)), rng.normal(size=3), "fc")
+    A = Activations({"fc": rng.normal(size=(3000, 300))}, head=head)  # several blocks of rows
+    for shaper in (ReAct(), VRA(), ASH(), SCALE()):
+        shaped = shaper.fit(A).transform(A)
+        alone = [shaper.transform(A[row : row + 1]) for row in (0, 1500, 2999)]
+        assert_allclose(shaped["fc"][[0, 1500, 2999]], np.concatenate([a["fc"] for a in alone]))
+        assert_allclose(shaped.logits[[0, 1500, 2999]], np.concatenate([a.logits for a in alone]))
+        assert_allclose(shaped.logits, shaped["fc"] @ head.weight.T + head.bias)
+
+
+def test_logits_that_leave_single_precision_in_one_row_are_numbers_in_all():
+    features = np.ones((3000, 300), dtype=np.float32)
+    features[-1] = 1e37
+    head = LinearHead(np.full((2, 300), [[1.0], [2.0]], dtype=np.float32), input_layer="fc")
+    logits = np.zeros((3000, 2), dtype=np.float32)
+    A = Activations({"fc": features}, logits=logits, head=head)
+    shaped = ReAct(threshold=1e38).fit(A).transform(A)
+    assert_allclose(shaped.logits, features.astype(float) @ head.weight.T)
+
+
+def test_predictions_stay_those_of_the_network_behind_shaping(data):
+    A, _ = data
+    shaped = ReAct(threshold=0.1).fit(A).transform(A)
+    assert (shaped.logits.argmax(axis=1) != A.predictions).any()
+    for copied in (shaped, shaped[::-1][::-1], pickle.loads(pickle.dumps(shaped))):
+        assert_array_equal(copied.predictions, A.predictions)
+        assert_array_equal(copied[3:7].predictions, A.predictions[3:7])
+    assert_array_equal(
+        Activations.concatenate([shaped, shaped[:5]]).predictions[-5:], A.predictions[:5]
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._faiss import n_threads_for, run_tasks
+from .._faiss import n_threads_for, run_tasks, threads_for
 
 Words = NDArray[np.uint64]
 Neighbors = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -24,7 +24,8 @@ class PatternLists:
     """Copies of some groups of patterns, for queries that are compared with one group each.
 
     faiss sorts the queries by group and compares four of them at a time, so that it neither takes
-    a call for each group nor holds distances but the smallest.
+    a call for each group nor holds distances but the smallest. Fewer queries than groups are
+    compared one at a time.
 
     Parameters
     ----------
@@ -38,15 +39,20 @@ class PatternLists:
         n_bits = 64 * n_fast_words(groups[0].shape[1])
         # The last list, which is empty, is for queries of no group.
         n_lists = len(groups) + 1
-        index = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(n_bits), n_bits, n_lists)
-        index.is_trained = index.per_invlist_search = True
+        unused = faiss.IndexBinaryFlat(n_bits)
+        index = faiss.IndexBinaryIVF(unused, n_bits, n_lists)
+        index.is_trained = True
         positions = np.arange(max(map(len, groups)), dtype=np.int64)
         for place, patterns in enumerate(groups):
             octets = fast_width(patterns).view(np.uint8)
             index.invlists.add_entries(
                 place, len(octets), faiss.swig_ptr(positions), faiss.swig_ptr(octets)
             )
-        self._faiss, self._index = faiss, index
+        # Another one of the same lists: to switch between both ways would disturb other threads.
+        sorting = faiss.IndexBinaryIVF(unused, n_bits, n_lists)
+        sorting.replace_invlists(index.invlists)
+        sorting.is_trained = sorting.per_invlist_search = True
+        self._faiss, self._index, self._sorting = faiss, index, sorting
         self._n_groups = len(groups)
 
     def nearest(self, queries: Words, places: NDArray[np.int64], n_pairs: int) -> Neighbors:
@@ -55,7 +61,7 @@ class PatternLists:
         Parameters
         ----------
         queries : ndarray of shape (n_queries, n_words), dtype uint64
-            At least ``n_at_least(n_groups)``.
+            What to look for.
         places : ndarray of shape (n_queries,)
             Which of the groups that of each query is, or their number for none.
         n_pairs : int
@@ -69,10 +75,16 @@ class PatternLists:
         n_queries, n_words = queries.shape
         distances = np.empty(n_queries, dtype=np.int32)
         indices = np.empty(n_queries, dtype=np.int64)
-        n_threads = n_threads_for(self._faiss, n_pairs * n_words)
-        n_threads = min(n_threads, n_queries // n_at_least(self._n_groups))
-        cuts = [n_queries * part // n_threads for part in range(n_threads + 1)]
         octets, places = fast_width(queries).view(np.uint8), np.ascontiguousarray(places)
+        # faiss sorts queries by group only where they are more than the lists.
+        n_at_least = self._n_groups + 2
+        if n_queries < n_at_least:
+            with threads_for(self._faiss, n_pairs * n_words):
+                self._search_each(octets, places, distances, indices)
+            return distances.astype(np.int64), indices
+        n_threads = n_threads_for(self._faiss, n_pairs * n_words)
+        n_threads = min(n_threads, n_queries // n_at_least)
+        cuts = [n_queries * part // n_threads for part in range(n_threads + 1)]
         parts = [slice(*ends) for ends in pairwise(cuts)]
         tasks = [
             partial(self._search, octets[rows], places[rows], distances[rows], indices[rows])
@@ -92,12 +104,24 @@ class PatternLists:
             self._faiss.swig_ptr, (octets, places, distances, indices)
         )
         # Distances to the centres of lists are not looked at.
-        self._index.search_preassigned_c(len(octets), asked, 1, lists, None, nearest, found, False)
+        self._sorting.search_preassigned_c(
+            len(octets), asked, 1, lists, None, nearest, found, False
+        )
 
-
-def n_at_least(n_groups: int) -> int:
-    """How many queries faiss needs to sort them by group: more than there are lists."""
-    return n_groups + 2
+    def _search_each(
+        self,
+        octets: NDArray[np.uint8],
+        places: NDArray[np.int64],
+        distances: NDArray[np.int32],
+        indices: NDArray[np.int64],
+    ) -> None:
+        to_centres = np.zeros(len(octets), dtype=np.int32)
+        asked, lists, unused, nearest, found = map(
+            self._faiss.swig_ptr, (octets, places, to_centres, distances, indices)
+        )
+        self._index.search_preassigned_c(
+            len(octets), asked, 1, lists, unused, nearest, found, False
+        )
 
 
 def n_fast_words(n_words: int) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._faiss import faiss_or_none
 from .._labels import find_classes
-from ._lists import FASTEST, PatternLists, Words, n_at_least, n_fast_words
+from ._lists import FASTEST, PatternLists, Words, n_fast_words
 from ._packed_bits import PackedBits
 from ._search import nearest_in_groups
 from ._store import BasePatternStore, PatternStore
@@ -50,7 +50,7 @@ def nearest_of_class(
         and 0.
     """
     found = None
-    if len(bits) >= n_at_least(len(stores)) and _fit_in_lists(stores):
+    if len(bits) and _fit_in_lists(stores):
         found = _class_lists(stores).nearest(bits, lookup_classes)
     return _look_up_by_class(stores, bits, lookup_classes) if found is None else found
 
@@ -77,6 +77,7 @@ class _ClassLists:
             [store.part.counts / (store.n_rows + 1) for store in stores.values()]
         )
         self._sizes = np.array([store.n_patterns for store in stores.values()])
+        self._largest = int(self._sizes.max())
         self._firsts = np.cumsum(self._sizes) - self._sizes
 
     @cached_property
@@ -89,7 +90,9 @@ class _ClassLists:
         if labels.dtype.kind != lookup_classes.dtype.kind:
             return None
         places, is_known = find_classes(lookup_classes, labels)
-        n_pairs = int(self._sizes[places].sum())
+        n_pairs = len(places) * self._largest
+        if n_pairs * n_words > _WORDS_IN_LISTS:  # up to there, nothing depends on how many
+            n_pairs = int(self._sizes[places].sum())
         n_calls = len(labels) + _CLASSES_TO_SORT
         if n_words != FASTEST and n_pairs * n_words > _WORDS_IN_LISTS * n_calls:
             return None

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .._rows import partition_rows
 from ._packed_bits import PackedBits
 
 
@@ -32,7 +33,7 @@ def quantile_bits(array: NDArray, percentiles: Sequence[float]) -> Iterator[NDAr
     is above it exactly if it is above the lower one: no interpolation is needed.
     """
     lower = [rank_of_percentile(array.shape[1], percentile) for percentile in percentiles]
-    ordered = np.partition(array, sorted(set(lower)), axis=1)
+    ordered = partition_rows(array, sorted(set(lower)))
     for rank in lower:
         yield array > np.maximum(ordered[:, rank, np.newaxis], 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Self, overload
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._classes import check_class_labels, class_columns
 from .._docstrings import FITTED_ON, OF_LOGITS
 from .._elsewhere import run_elsewhere
@@ -21,7 +23,7 @@ from .._fit_context import fit_context
 from .._marks import in_distribution_rows, take_rows
 from .._output import ActivationsOutputMixin
 from .._validation import check_activations
-from .._values import LOGITS_ADVICE
+from .._values import LOGITS_ADVICE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._confidence import logits_of
@@ -61,6 +63,9 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
     keeps growing as T falls to 0; where the logits predict the labels no better than chance, as T
     grows. No temperature is optimal then: ``temperature_`` is 1, the logits do not change, and a
     ``ConvergenceWarning`` says so.
+
+    ``fit`` holds the logits in memory, in their own precision: 4 bytes for each sample and class in
+    single precision. What is computed of them takes a few MiB beside.
 
     ``transform`` leaves the layers and the predictions of ``Activations`` alone. An ordinary array
     is taken as the logits and comes back divided by T, in double precision.
@@ -133,15 +138,15 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
             )
         known, labels = take_rows(known, y, in_distribution_rows(y, len(known)))
         check_class_labels(known, labels, type(self).__name__)
-        excess = _excess(np.asarray(known.logits), class_columns(labels, known.classes))
+        excess = _Excess(np.asarray(known.logits), class_columns(labels, known.classes))
         self.temperature_ = 1.0
-        if (reason := _why_none_is_optimal(excess)) is None:
-            self.temperature_ = _optimal_temperature(excess)
+        if (reason := excess.why_none_is_optimal()) is None:
+            self.temperature_ = excess.optimal_temperature()
         else:
             message = f"No temperature is optimal, and temperature_ is 1: {reason}."
             warn_user(message, ConvergenceWarning)
-        self.nll_before_ = _negative_log_likelihood(excess)
-        self.nll_after_ = _negative_log_likelihood(excess / self.temperature_)
+        self.nll_before_ = excess.negative_log_likelihood(1.0)
+        self.nll_after_ = excess.negative_log_likelihood(self.temperature_)
         return self
 
     @overload
@@ -185,10 +190,11 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
 
     def _scaled_logits(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)
-        return np.asarray(self._validate(X, reset=False).logits) / self.temperature_
+        logits = np.asarray(self._validate(X, reset=False).logits)
+        return np.divide(logits, self.temperature_, dtype=np.float64)
 
     def _validate(self, X: Activations | ArrayLike, *, reset: bool) -> Activations:
-        """The logits of ``X`` in double precision, and their classes."""
+        """The logits of ``X`` as floating-point numbers, and their classes."""
         classes = None
         if isinstance(X, Activations):
             # Layers that are not read here may stay on disk.
@@ -196,7 +202,9 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
         checked = check_activations(
             self, X, reset=reset, ensure_min_features=2 if reset else 1, advice=LOGITS_ADVICE
         )
-        logits = np.asarray(checked, dtype=np.float64)
+        logits = np.asarray(checked)
+        if logits.dtype.kind != "f":
+            logits = logits.astype(np.float64)
         return Activations({"logits": logits}, logits=logits, classes=classes)
 
     def __sklearn_tags__(self) -> Tags:
@@ -208,46 +216,63 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
         return failed_label_checks(THREE_LABELS)
 
 
-def _excess(logits: NDArray[np.float64], columns: NDArray[np.intp]) -> NDArray[np.float64]:
-    """By how much each logit of a sample exceeds that of its true class."""
-    return logits - logits[np.arange(len(logits)), columns, np.newaxis]
+class _Excess:
+    """By how much each logit of a sample exceeds that of its true class, some rows at a time.
 
+    Parameters
+    ----------
+    logits : ndarray of shape (n_samples, n_classes)
+        The logits, as floating-point numbers.
+    columns : ndarray of shape (n_samples,)
+        The column of each true class.
+    """
 
-def _negative_log_likelihood(excess: NDArray[np.float64]) -> float:
-    return float(logsumexp(excess, axis=1).mean())
+    def __init__(self, logits: NDArray, columns: NDArray[np.intp]) -> None:
+        self._logits, self._columns = logits, columns
+        self._largest = max(float(block.max()) for block in self._blocks())
+        self._scale = max(float(np.abs(block).max()) for block in self._blocks())
 
+    def _blocks(self) -> Iterator[Floats]:
+        for rows in row_batches(*self._logits.shape, n_copies=4):
+            block = self._logits[rows].astype(np.float64)
+            block -= block[np.arange(len(block)), self._columns[rows], np.newaxis]
+            yield block
 
-def _why_none_is_optimal(excess: NDArray[np.float64]) -> str | None:
-    """Why the likelihood is largest at no temperature above 0; None where it is at one."""
-    rounding = np.finfo(np.float64).eps * np.abs(excess).max()
-    if excess.mean() >= -rounding:
-        return (
-            "the logits predict the labels no better than chance. Check that y holds the classes "
-            "of their columns"
-        )
-    if excess.max() <= rounding:
-        return (
-            "all samples are classified correctly. Fit on more samples, which the network was "
-            "not trained on"
-        )
-    return None
+    def why_none_is_optimal(self) -> str | None:
+        """Why the likelihood is largest at no temperature above 0; None where it is at one."""
+        rounding = np.finfo(np.float64).eps * self._scale
+        if sum(float(block.sum()) for block in self._blocks()) >= -rounding * self._logits.size:
+            return (
+                "the logits predict the labels no better than chance. Check that y holds the "
+                "classes of their columns"
+            )
+        if self._largest <= rounding:
+            return (
+                "all samples are classified correctly. Fit on more samples, which the network was "
+                "not trained on"
+            )
+        return None
 
+    def negative_log_likelihood(self, temperature: float) -> float:
+        """Mean negative log likelihood of the true classes."""
+        sums = (logsumexp(block / temperature, axis=1).sum() for block in self._blocks())
+        return float(sum(sums)) / len(self._logits)
 
-def _optimal_temperature(excess: NDArray[np.float64]) -> float:
-    """Temperature at which the derivative of the negative log likelihood is 0."""
-    # Scaled, the search starts near its end for logits of any size.
-    scale = np.abs(excess).max()
-    excess = excess / scale
-    below_largest = excess - excess.max(axis=1, keepdims=True)
+    def optimal_temperature(self) -> float:
+        """Temperature at which the derivative of the negative log likelihood is 0."""
+        low = high = 0
+        while self._derivative(low) > 0:
+            low -= 1
+        while self._derivative(high) < 0:
+            high += 1
+        return float(self._scale / 2.0 ** brentq(self._derivative, low, high, xtol=1e-13))
 
-    def derivative(log_inverse: float) -> float:
+    def _derivative(self, log_inverse: float) -> float:
         """With respect to 1 / T, of which it is an increasing function."""
-        weights = np.exp(2.0**log_inverse * below_largest)
-        return float(np.mean(np.einsum("ij,ij->i", weights, excess) / weights.sum(axis=1)))
-
-    low = high = 0
-    while derivative(low) > 0:
-        low -= 1
-    while derivative(high) < 0:
-        high += 1
-    return float(scale / 2.0 ** brentq(derivative, low, high, xtol=1e-13))
+        total = 0.0
+        for block in self._blocks():
+            block /= self._scale  # the search then starts near its end for logits of any size
+            weights = np.exp(2.0**log_inverse * (block - block.max(axis=1, keepdims=True)))
+            means = np.einsum("ij,ij->i", weights, block) / weights.sum(axis=1)
+            total += float(means.sum())
+        return total

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from .._batches import row_batches
 from .._classes import GROUP_BY
-from .._memory import may_be_kept
 from .._sklearn import Interval
-from .._threshold_sample import most_bytes
 from .._values import SQUARABLE, Floats, differ_within_classes
 from .._warnings import warn_user
 from ..activations import Activations, PackedBits
@@ -152,9 +150,7 @@ class ActivationNormDetector(BaseIncrementalDetector):
 
     def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:
         # Those of all samples are known: their norms need not be computed again.
-        if not self._keeps_batches:
-            return self._left_out
-        if may_be_kept(most_bytes(X)):
+        if self._keeps_samples(X):
             self._sample = self._sample_of(X, y, self.training_rows_)
         else:
             forget_batches(self)

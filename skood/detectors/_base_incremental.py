@@ -181,13 +181,20 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _fit(
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> Scores | None:
-        batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
-        summary = merged(self._learn(*batch) for batch in batches)
+        learn = self._learn if self._why_not_in_batches() else self._learn_in_batches
+        summary = learn(X, y)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
         self._summary = summary
         self._finish_all()
         return None
+
+    def _learn_in_batches(self, X: Activations, y: NDArray | None) -> Any:
+        """Summary of any number of samples, of which no more are read at a time than memory allows.
+
+        No more summaries are held at a time than are merged two and two.
+        """
+        return merged(self._learn(*batch) for batch in batches_of(X, y))
 
     def _finish_all(self) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
@@ -213,14 +220,19 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if self._max_threshold_samples() is not None:
             self._sample = self._sample_of(X, y, self.training_rows_)
             return self._score_sample()
-        keeps = self._keeps_batches and not self._why_not_in_batches()
-        if keeps and may_be_kept(most_bytes(X)):
+        if self._keeps_samples(X):
             return self._complete_scores(self._score_and_sample(X, y))
         scores = [self._score_setting(*batch) for batch in batches_of(X, y)]
         completed = self._complete_scores(joined(scores))
-        if keeps:
+        if self._keeps_batches:
             forget_batches(self)  # without the sample, more batches would set no threshold
         return completed
+
+    def _keeps_samples(self, *samples: Activations) -> bool:
+        """Whether ``fit`` keeps samples such as these, which only more batches need."""
+        if not self._keeps_batches or self._why_not_in_batches():
+            return False
+        return may_be_kept(sum(map(most_bytes, samples)))
 
     def _score_and_sample(self, X: Activations, y: NDArray | None) -> Scores:
         """Both for each batch at a time, which is read once."""
@@ -232,9 +244,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return joined(scores)
 
     def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
-        max_rows = self._max_threshold_samples()
-        batches = numbered_batches(X, y, rows)
-        return merged(ThresholdSample.of(*batch, max_rows) for batch in batches)
+        return ThresholdSample.of(X, y, rows, self._max_threshold_samples())
 
     def _score_sample(self) -> Scores:
         """Scores of the samples that are kept, whose rows set the threshold."""
@@ -327,8 +337,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         X, y = take_rows(X, y, rows)
         learnt, held_out = split or self._split_batch(len(X), y, is_first=is_first)
         with without_overflow_warnings():
-            summaries = [self._learn(*batch) for batch in batches_of(*rows_of(X, y, learnt))]
-            summaries += map(self._learn_ood, X_ood.batches())
+            summary = self._learn_in_batches(*rows_of(X, y, learnt))
+            if len(X_ood):
+                summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
             setting = learnt
             if self.validation is not None and keeps_sample:
                 setting = held_out[self._may_set_threshold(*rows_of(X, y, held_out))]
@@ -336,7 +347,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             sample = self._sample_of(*rows_of(X, y, setting), rows[setting])
         self._know_of(NetworkClasses.of(X), KnownColumns.of(X))
         runs = RowRuns.of(rows[learnt])
-        self._add(merged(summaries), sample, runs, n_samples=n_samples, n_inside=len(rows))
+        self._add(summary, sample, runs, n_samples=n_samples, n_inside=len(rows))
         return self
 
     def _become(self, fitted: Self) -> None:

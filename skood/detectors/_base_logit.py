@@ -96,10 +96,15 @@ class BaseLogitDetector(BaseOneClassDetector):
         def score(rows: slice) -> None:
             scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=dtype))
 
-        # Differences, exponentials and the like take as much again, several times.
-        n_values = 4 * logits.shape[1] * dtype.itemsize // 8
-        for_each_batch(score, row_batches(len(logits), n_values), logits.size)
+        # Differences, exponentials and the like take as much again.
+        n_values = 2 * logits.shape[1] * dtype.itemsize // 8
+        batches = row_batches(len(logits), n_values, are_products=self._multiplies_many())
+        for_each_batch(score, batches, logits.size)
         return scores
+
+    def _multiplies_many(self) -> bool:
+        """Whether logits are multiplied by a matrix that is large enough to decide on batches."""
+        return False
 
     def _score_few(self, X: Activations) -> NDArray[np.float64] | None:
         logits = X.logits

@@ -7,7 +7,7 @@ import numpy as np
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
-from ._softmax import Logits, are_plain, below_largest, exp_of_others, row_sums
+from ._softmax import Logits, all_plain, are_plain, below_largest, exp_of_others, row_sums
 
 
 class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -54,11 +54,11 @@ class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
         largest = largest.astype(np.float64, copy=False)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             of_largest, sums = np.exp(largest), row_sums(others)
-            below = np.einsum("sk,sk->s", others, logits) - largest * sums
+            below = np.vecdot(others, logits) - largest * sums
             # The two terms have the same sign: nothing cancels.
             scores: Floats = below / (of_largest + sums) - np.log1p(sums / of_largest)
-        is_plain = are_plain(sums, logits.dtype) & are_plain(of_largest, logits.dtype)
-        if not is_plain.all():
+        if not (all_plain(sums, logits.dtype) and all_plain(of_largest, logits.dtype)):
+            is_plain = are_plain(sums, logits.dtype) & are_plain(of_largest, logits.dtype)
             scores[~is_plain] = _shifted(logits[~is_plain].astype(np.float64, copy=False))
         return scores
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._rows import partition_rows
 from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
@@ -77,7 +78,9 @@ class GENDetector(BaseLogitDetector, BaseSampleWiseDetector):
 
     def _score_logits(self, logits: Logits) -> Floats:
         n_others = min(self.n_largest, logits.shape[1]) - 1
-        ascending = np.partition(logits, [-1 - n_others, -1], axis=1).astype(np.float64, copy=False)
+        first = logits.shape[1] - 1 - n_others
+        ascending = partition_rows(logits, [first, -1] if first else [-1])
+        ascending = ascending.astype(np.float64, copy=False)
         below = ascending[:, :-1] - ascending[:, -1:]
         log_odds_against = log_sum_exp(below)
         log_largest = -np.logaddexp(0, log_odds_against)

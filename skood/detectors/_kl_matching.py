@@ -14,6 +14,9 @@ from ._base_logit import BaseLogitDetector, logit_batches, logits_of, prediction
 from ._class_sums import ClassSums
 from ._softmax import Logits, below_largest, row_sums, smallest_sum
 
+_MANY_CLASSES = 256
+"""Of more, a product of a few rows with all distributions takes long to begin."""
+
 
 class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
     """Divergence from the nearest class's typical softmax.
@@ -82,7 +85,8 @@ class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
 
     def _finish(self, summary: _LogSums) -> None:
         self.class_labels_ = summary.labels
-        self._log_distributions = summary.log_means()
+        # In single precision, too, they are numbers. Exponentials of both are 0.
+        self._log_distributions = np.maximum(summary.log_means(), np.finfo(np.float32).min / 2)
         self.class_distributions_ = np.exp(self._log_distributions)
 
     def _score_logits(self, logits: Logits) -> Floats:
@@ -90,7 +94,7 @@ class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
         total = row_sums(odds)
         minus_entropies = np.einsum("sk,sk->s", odds, below) / (1 + total) - np.log1p(total)
         odds.reshape(-1)[at_largest] = 1
-        products = odds @ self._distributions_in(logits.dtype)
+        products = odds @ self._log_distributions.astype(logits.dtype, copy=False).T
         nearest = products.argmax(axis=1)
         scores = products[np.arange(len(logits)), nearest] / (1 + total) - minus_entropies
         # Differences of larger numbers are precise enough unless they are small.
@@ -104,10 +108,8 @@ class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
             scores[is_small] = self._score_logits(logits[is_small].astype(np.float64))
         return scores
 
-    def _distributions_in(self, dtype: np.dtype) -> Logits:
-        """Logarithms of the distributions in a precision, which has to hold them, by column."""
-        least = np.finfo(dtype).min / 2
-        return np.maximum(self._log_distributions, least).astype(dtype).T
+    def _multiplies_many(self) -> bool:
+        return len(self._log_distributions) > _MANY_CLASSES
 
 
 def _softmax(logits: NDArray) -> Floats:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._batches import row_batches
 from .._side_by_side import split_layers
 from .._sklearn import Interval
 from .._too_few import TooFewSamplesError
@@ -113,7 +114,10 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         self.max_samples = max_samples
 
     def _learn(self, X: Activations, y: NDArray | None) -> BoundedRows:
-        return BoundedRows.of(X, (self._as_rows(X),), self.max_samples)
+        rows = self._as_rows(X)
+        if np.may_share_memory(rows, X[X.layer_names[0]]):
+            rows = rows.copy()  # whoever made the samples may change them
+        return BoundedRows.of(X, (rows,), self.max_samples)
 
     def _finish(self, summary: BoundedRows) -> None:
         (rows,) = summary.columns
@@ -162,6 +166,8 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         if self.normalize:
             length = 1 / np.sqrt(len(layers))
             layers = [_scale_rows(layer, length, dtype) for layer in layers]
+        if len(layers) == 1:
+            return layers[0].astype(dtype, copy=False)
         return np.concatenate(layers, axis=1, dtype=dtype)
 
     def _score_samples(self, X: Activations) -> Floats:
@@ -196,7 +202,11 @@ def _as_long_as(samples: Any, examples: NDArray) -> NDArray:
 
 def _scale_rows(rows: NDArray, length: float, dtype: type[np.floating]) -> NDArray:
     """Rows of the given Euclidean norm; rows of zeros stay so."""
-    rows = rows.astype(dtype, copy=False)
-    norms = row_lengths(rows)
-    divisors = np.where(norms > 0, norms / length, 1)[:, np.newaxis]
-    return np.divide(rows, divisors, out=np.empty(rows.shape, dtype), casting="same_kind")
+    scaled = np.empty(rows.shape, dtype)
+    for batch in row_batches(*rows.shape):
+        # A copy in double precision is made faster than a step reads single precision as double.
+        wide = rows[batch].astype(dtype, copy=False).astype(np.float64)
+        norms = row_lengths(wide)
+        wide /= np.where(norms > 0, norms / length, 1)[:, np.newaxis]
+        scaled[batch] = wide
+    return scaled

@@ -11,7 +11,7 @@ from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
-from ._softmax import Logits, are_plain, exp_of_others, log_sum_exp, row_sums, tempered
+from ._softmax import Logits, all_plain, are_plain, exp_of_others, log_sum_exp, row_sums, tempered
 
 
 class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -74,10 +74,11 @@ class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
         logits = tempered(logits, self.temperature)
         others, largest = exp_of_others(logits)
         sums = row_sums(others)
+        if all_plain(sums, logits.dtype):
+            return largest.astype(np.float64, copy=False) - np.log(sums)
         is_plain = are_plain(sums, logits.dtype)
         sums[~is_plain] = 1
         scores = largest.astype(np.float64, copy=False) - np.log(sums)
-        if not is_plain.all():
-            largest_last = np.partition(logits[~is_plain].astype(np.float64), -1, axis=1)
-            scores[~is_plain] = largest_last[:, -1] - log_sum_exp(largest_last[:, :-1])
+        largest_last = np.partition(logits[~is_plain].astype(np.float64), -1, axis=1)
+        scores[~is_plain] = largest_last[:, -1] - log_sum_exp(largest_last[:, :-1])
         return scores

@@ -13,6 +13,8 @@ LEAST_PRECISE = 1e-140
 def row_lengths(rows: NDArray) -> NDArray[np.float64]:
     """Euclidean norm of each row of floating-point numbers or bits, of shape (n_rows,)."""
     lengths = np.sqrt(np.einsum("rf,rf->r", rows, rows, dtype=np.float64))
+    if (lengths >= LEAST_PRECISE).all():
+        return np.asarray(lengths)
     small = np.flatnonzero(lengths < LEAST_PRECISE)
     largest = np.abs(rows[small]).max(axis=1, initial=0).astype(np.float64)
     # Rows of zeros stay out.

@@ -49,13 +49,19 @@ def are_plain(sums: Floats, dtype: np.dtype) -> NDArray[np.bool_]:
     return (sums > least) & (sums < 1 / least)
 
 
+def all_plain(sums: Floats, dtype: np.dtype) -> bool:
+    """Whether all of them are, which takes far less to find out; of no sums, yes."""
+    least = smallest_sum(dtype)
+    return not len(sums) or bool(sums.min() > least and sums.max() < 1 / least)
+
+
 def log_sum_exp(logits: Logits) -> Floats:
     """Logarithm of the sum of exponentials of each row."""
     with np.errstate(over="ignore", under="ignore"):
         sums = row_sums(np.exp(logits))
-    is_plain = are_plain(sums, logits.dtype)
-    if is_plain.all():
+    if all_plain(sums, logits.dtype):
         return np.log(sums)
+    is_plain = are_plain(sums, logits.dtype)
     sums[is_plain] = np.log(sums[is_plain])
     sums[~is_plain] = _shifted_log_sum_exp(logits[~is_plain].astype(np.float64, copy=False))
     return sums
@@ -99,4 +105,4 @@ def exp_of_others(logits: Logits) -> tuple[Logits, Logits]:
 
 def _positions_of_largest(logits: Logits) -> NDArray[np.intp]:
     """Where the largest logit of each row is, among all values in the order of rows."""
-    return np.arange(len(logits)) * logits.shape[1] + logits.argmax(axis=1)
+    return np.arange(0, logits.size, logits.shape[1]) + logits.argmax(axis=1)

@@ -40,7 +40,7 @@ from .._threshold_sample import (
 from .._values import Floats, below_all, differ_within_classes
 from .._warnings import saying_nothing
 from ..activations import Activations, read_once
-from ..detectors import BaseIncrementalDetector, batches_of, forget_batches, joined, rows_of
+from ..detectors import BaseIncrementalDetector, forget_batches, joined, rows_of
 from ._adaptive_members import (
     feature_detectors,
     head_detectors,
@@ -268,7 +268,7 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
         forget_batches(self)
         keys = None
         if len(X) > self.max_samples:
-            keys = np.concatenate([hash_rows(*batch) for batch in batches_of(X, y)])
+            keys = hash_rows(X, y)
         rows = rows_to_learn_from(keys, np.ones(len(X), dtype=np.intp), self.max_samples)
         learnt, labels = rows_of(X, y, rows)
         # All members read them, which lie far apart in files of all samples.
@@ -344,6 +344,9 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
 
     def _learn(self, X: Activations, y: NDArray | None) -> ThresholdSample:
         return ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X))
+
+    def _learn_in_batches(self, X: Activations, y: NDArray | None) -> ThresholdSample:
+        return self._learn(X, y)  # which reads the samples that are kept, and hashes in batches
 
     def _finish(self, summary: ThresholdSample) -> None:
         keys = None

@@ -158,6 +158,7 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         forget_batches(self)
         self.named_estimators_: dict[str, Any] = {}
         given, scores = self._as_given(X), {}
+        keeps = self._keeps_samples(X)
         with steps(self, len(self.detectors), "detectors") as told:
             for name, detector in self.detectors:
                 outside = None
@@ -165,13 +166,13 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
                     outside = self._as_given(X_ood)
                 member = clone(detector)
                 self.named_estimators_[name] = member
-                data = given, y, outside, self._keeps_batches
+                data = given, y, outside, keeps
                 with told.step(name, member):
                     if self.validation is None:
                         _, scores[name] = fit_and_calibrate(member, *data)
                     else:
                         fit_member(member, *data)
-        self._keep(X, y)
+        self._keep(X, y, keeps=keeps)
         if self.validation is not None:
             return None
         self._set_thresholds(_threshold_of, scores)
@@ -182,14 +183,12 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
             return "it has no detectors"
         return next(filter(None, (why_no_summary(member) for _, member in self.detectors)), "")
 
-    def _keep(self, X: Activations, y: NDArray | None) -> None:
-        """Keep what more batches need, where all detectors do."""
-        self._why_nothing_is_kept = ""
-        if not self._keeps_batches or self._why_not_in_batches():
-            return
+    def _keep(self, X: Activations, y: NDArray | None, *, keeps: bool) -> None:
+        """Keep what more batches need, where all detectors do and memory allows it."""
         fitted = self.named_estimators_.values()
-        self._why_nothing_is_kept = why_nothing_is_kept(fitted)
-        if self._why_nothing_is_kept:
+        self._why_nothing_is_kept = why_nothing_is_kept(fitted) if keeps else ""
+        if not keeps or self._why_nothing_is_kept:
+            forget_batches(self)
             return
         members = sharing_rows(map(LearntMember.of_fitted, fitted))
         for learnt in members:
@@ -282,8 +281,10 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         return self._smallest(by_name)
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
-        if hasattr(self, "_summary"):
+        if hasattr(self, "_summary") and self._keeps_samples(X):
             self._sample = self._sample_of(X, y, self.training_rows_)
+        else:
+            forget_batches(self)  # without the sample, more batches would set no threshold
         return self._set_by_held_out(X, y)
 
     def _score_sample(self) -> Floats:

@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._conformal import conformal_threshold, held_out_threshold
 from .._diagram import MembersMixin, copies_shown
 from .._layer_names import layer_list, match_layers, value_names
@@ -51,6 +52,8 @@ from ._member_summaries import (
 from ._members import fit_and_calibrate, member_scores, of_detector
 from ._together import FEW, Together, reads_layers
 
+_N_COPIES = 8
+"""Of the scores of all members, that are computed to combine them."""
 _CALIBRATIONS: dict[str, type[Calibration]] = {
     "fisher": RankCalibration,
     "informed": TailCalibration,
@@ -240,8 +243,10 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         forget_batches(self)
         outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(X, len(outside))
-        scores = self._fit_members(X, y)
-        self._keep(X, y, outside)
+        n_times = self._needs_inside() + (self.validation is None)
+        keeps = self._keeps_samples(*[X] * n_times, outside)
+        scores = self._fit_members(X, y, keep_batches=keeps)
+        self._keep(X, y, outside, keeps=keeps)
         if self._asks_rows_for_knowledge():
             self._knowledge_of_rows = class_knowledge(X[self.layers_])
         return self._calibrate_members(scores, _groups_of(X), outside)
@@ -250,13 +255,13 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         members = self.detector if isinstance(self.detector, list) else [self.detector]
         return next(filter(None, map(why_no_summary, members)), "")
 
-    def _keep(self, X: Activations, y: NDArray | None, outside: Activations) -> None:
-        """Keep what more batches need, where all members do."""
-        self._why_nothing_is_kept = ""
-        if not self._keeps_batches or self._why_not_in_batches():
-            return
-        self._why_nothing_is_kept = why_nothing_is_kept(self.estimators_)
-        if self._why_nothing_is_kept:
+    def _keep(
+        self, X: Activations, y: NDArray | None, outside: Activations, *, keeps: bool
+    ) -> None:
+        """Keep what more batches need, where all members do and memory allows it."""
+        self._why_nothing_is_kept = why_nothing_is_kept(self.estimators_) if keeps else ""
+        if not keeps or self._why_nothing_is_kept:
+            forget_batches(self)
             return
         members = [LearntMember.of_fitted(member) for member in self.estimators_]
         self._summary = EnsembleSummary(
@@ -358,13 +363,12 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
                 "samples (y == -1) to rank or weigh the members by, got none." + marks_beside_y(X)
             )
 
-    def _fit_members(self, X: Activations, y: NDArray | None) -> Floats:
+    def _fit_members(self, X: Activations, y: NDArray | None, *, keep_batches: bool) -> Floats:
         """Fit all members; returns their scores of the samples, each sample left out."""
         members = [clone(member) for member in self._members_to_fit(X)]
         pairs = zip(members, self._all_inputs, strict=True)
         tasks = [
-            (fit_and_calibrate, member, X[names], y, None, self._keeps_batches)
-            for member, names in pairs
+            (fit_and_calibrate, member, X[names], y, None, keep_batches) for member, names in pairs
         ]
         fitted = self._in_steps(tasks, members)
         self._set_members([estimator for estimator, _ in fitted])
@@ -526,8 +530,11 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
 
     def _median_p_values(self, scores: Floats, *, left_out: bool = False) -> Floats:
         """The p-value of each sample below which more than half of the members are, at another."""
-        p = self._calibration.p_values(scores[:, self._counting], left_out=left_out)
-        return np.sort(p, axis=1)[:, p.shape[1] // 2]
+        medians = np.empty(len(scores))
+        for rows in row_batches(*scores.shape, n_copies=_N_COPIES):
+            p = self._calibration.p_values(scores[rows][:, self._counting], left_out=left_out)
+            medians[rows] = np.sort(p, axis=1)[:, p.shape[1] // 2]
+        return medians
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
         if self.combine == "vote":
@@ -553,6 +560,13 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         self._vote_level = held_out_threshold(votes, self.false_alarm_rate)
 
     def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
+        """One score of those of all members, for any number of samples."""
+        combined = np.empty(len(scores))
+        for rows in row_batches(*scores.shape, n_copies=_N_COPIES):
+            combined[rows] = self._combine_some(scores[rows], left_out=left_out)
+        return combined
+
+    def _combine_some(self, scores: Floats, *, left_out: bool) -> Floats:
         scores = scores[:, self._counting]
         if self.combine == "informed":
             log_p = self._calibration.log_p_values(scores, left_out=left_out)

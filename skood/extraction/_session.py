@@ -110,7 +110,9 @@ class ExtractionSession:
     def suits(self, X: Any) -> bool:
         """Whether inputs are few, and of the shape of those of ``fit``; not yet whether finite."""
         is_array = type(X) is np.ndarray or type(X).__qualname__ == "Tensor"
-        return is_array and tuple(X.shape[1:]) == self._shape and 0 < len(X) <= self._most
+        if not is_array or X.ndim == 0 or tuple(X.shape[1:]) != self._shape:
+            return False
+        return 0 < X.shape[0] <= self._most  # tensors tell their length by code of Python
 
     def open(self) -> None:
         """Let what listens to the network stay there."""
@@ -148,13 +150,10 @@ class ExtractionSession:
                 self._adapter,
                 self._trace,
                 time.perf_counter() - start,
-                at_a_glance=len(X) in self._sizes,
+                at_a_glance=X.shape[0] in self._sizes,
             )
-            self._sizes.add(len(X))
-        # What looks at values has not run since the last pass, and runs twice now.
-        if not (is_as_given and (_is_finite(X) or get_config()["assume_finite"])):
-            return None
-        return self._finish(kept, logits, len(X))
+            self._sizes.add(X.shape[0])
+        return self._finish(kept, logits, X) if is_as_given else None
 
     def _knows_network(self) -> bool:
         """Whether the network seems to be that of ``fit``; it is then read as it is made up now."""
@@ -187,7 +186,7 @@ class ExtractionSession:
             return {}
         name = self._plan.names[layer, "value"]
         if self._reducer is None:
-            return {("layer", name): pooler(None, 1)}
+            return {("layer", name): pooler(None, 1, n_axes)}
         if not hasattr(self._reducer, "_poolers"):
             return {}
         poolers = self._reducer._poolers(name, n_axes)
@@ -202,11 +201,9 @@ class ExtractionSession:
         for pooled_name, part in pooled.items():
             kept["layer", pooled_name] = np.array(self._adapter.to_numpy(part))
 
-    def _finish(
-        self, kept: dict[tuple[str, str], Any], logits: Any, n_rows: int
-    ) -> Activations | None:
+    def _finish(self, kept: dict[tuple[str, str], Any], logits: Any, X: Any) -> Activations | None:
         """What was kept as activations; None where it is not like what was learnt."""
-        like, predicted = self._unread_like(n_rows), None
+        like, predicted = self._unread_like(X.shape[0]), None
         if logits is not None:
             predicted = self._adapter.predictions(logits, self._trace)
             kept["logits", "logits"] = logits
@@ -220,7 +217,7 @@ class ExtractionSession:
             columns[key].shape == array.shape and columns[key].dtype.kind == array.dtype.kind
             for key, array in arrays.items()
         )
-        if not (are_alike and _are_finite(blocks) and self._head_makes(arrays)):
+        if not (are_alike and _are_finite(blocks, X) and self._head_makes(arrays)):
             return None
         if logits is not None:
             logits = arrays["logits", "logits"]
@@ -247,15 +244,6 @@ class ExtractionSession:
         return makes_all(head, features, logits, self._trace.head_rounding)
 
 
-def _is_finite(X: Any) -> bool:
-    """Whether no value of an array or tensor is NaN or infinite; fast for few."""
-    if isinstance(X, np.ndarray):
-        return all_finite(X)
-    # A sum shows it sooner, unless it overflows.
-    is_summed = not X.is_complex() and math.isfinite(X.detach().sum().item())
-    return is_summed or all_are_finite(X)
-
-
 def may_hurry(extractor: Any) -> bool:
     """Whether a fitted extractor extracts values alone, of arrays, each layer by itself."""
     plan: Plan | None = getattr(extractor, "_plan", None)
@@ -272,7 +260,18 @@ def may_hurry(extractor: Any) -> bool:
     )
 
 
-def _are_finite(arrays: list[NDArray]) -> bool:
+def _are_finite(arrays: list[NDArray], X: Any) -> bool:
+    """Whether inputs are finite, and what was made of them can be computed with."""
+    if get_config()["assume_finite"]:
+        return _are_usable(arrays)
+    if isinstance(X, np.ndarray):  # with the others: a look at few takes longer than their values
+        return _are_usable([*arrays, X])
+    # A sum shows it sooner, unless it overflows.
+    is_summed = not X.is_complex() and math.isfinite(X.detach().sum().item())
+    return (is_summed or all_are_finite(X)) and _are_usable(arrays)
+
+
+def _are_usable(arrays: list[NDArray]) -> bool:
     """Whether all values can be computed with, as far as that depends on their size alone."""
     floats = [array for array in arrays if array.dtype.kind == "f"]
     if len(floats) > 1 and sum(array.size for array in floats) <= _VALUES_AT_ONCE:

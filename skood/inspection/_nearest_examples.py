@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
 
+from .._layer_names import layer_columns
 from .._marks import check_mark_is_no_class, in_distribution_mask, labels_at, read_labels
 from ..activations import Activations, PackedBits
 from ..detectors import NearestExamples
@@ -137,10 +138,8 @@ def _search(
     predicted, stored = A.predictions, A_train.predictions
     if predicted is None or stored is None:
         predicted, stored = np.zeros(len(A), dtype=int), np.zeros(len(A_train), dtype=int)
-    are_bits = all(_is_bits(A_train[name]) for name in A.layer_names)
-    scales = {
-        name: 1.0 if are_bits else _mean_square(A_train[name][inside]) for name in A.layer_names
-    }
+    are_bits = all(column.dtype == bool for column in layer_columns(A_train))
+    scales = dict.fromkeys(A.layer_names, 1.0) if are_bits else _mean_squares(A_train[inside])
     distances = np.full((len(A), n_neighbors), np.inf)
     rows = np.full((len(A), n_neighbors), -1)
     for label in np.unique(predicted):
@@ -148,32 +147,47 @@ def _search(
         candidates = np.flatnonzero(inside & (stored == label))
         if len(candidates) == 0:
             continue
-        squares = np.sum(
-            [
-                _squared_distances(A[samples][name], A_train[candidates][name]) / scale
-                for name, scale in scales.items()
-            ],
-            axis=0,
-        )
-        nearest = np.argsort(squares, axis=1, kind="stable")[:, :n_neighbors]
-        found = np.take_along_axis(squares, nearest, axis=1)
-        distances[samples, : nearest.shape[1]] = found if are_bits else np.sqrt(found)
+        squares, nearest = _nearest(A[samples], A_train[candidates], scales, n_neighbors)
+        distances[samples, : nearest.shape[1]] = squares if are_bits else np.sqrt(squares)
         rows[samples, : nearest.shape[1]] = candidates[nearest]
     return distances, rows
 
 
-def _is_bits(layer: Any) -> bool:
-    return layer.dtype == bool
+def _nearest(
+    A: Activations, candidates: Activations, scales: dict[str, float], n_neighbors: int
+) -> tuple[NDArray, NDArray[np.intp]]:
+    """Squared distances to the nearest candidates, ascending, and the places of these.
+
+    A block of candidates is read at a time; of those at the same distance, the first are nearest.
+    """
+    squares: NDArray = np.empty((len(A), 0))
+    places: NDArray[np.intp] = np.empty((len(A), 0), dtype=np.intp)
+    start = 0
+    for block in candidates.batches():
+        of_layers = [
+            _squared_distances(A[name], block[name]) / scale for name, scale in scales.items()
+        ]
+        numbers = np.arange(start, start + len(block))
+        squares = np.hstack([squares, np.sum(of_layers, axis=0)])
+        places = np.hstack([places, np.broadcast_to(numbers, (len(A), len(block)))])
+        order = np.argsort(squares, axis=1, kind="stable")[:, :n_neighbors]
+        squares, places = (np.take_along_axis(of_all, order, 1) for of_all in (squares, places))
+        start += len(block)
+    return squares, places
+
+
+def _mean_squares(A: Activations) -> dict[str, float]:
+    """Mean squared norm of the samples in each layer; 1 where all are 0."""
+    sums = dict.fromkeys(A.layer_names, 0.0)
+    for block in A.batches():
+        for name in sums:
+            values = _unpacked(block[name]).ravel()
+            sums[name] += float(np.einsum("i,i->", values, values, dtype=np.float64))
+    return {name: total / len(A) or 1.0 for name, total in sums.items()}
 
 
 def _unpacked(layer: Any) -> NDArray:
     return layer.unpack() if isinstance(layer, PackedBits) else layer
-
-
-def _mean_square(layer: Any) -> float:
-    """Mean squared norm of the samples; 1 where all are 0."""
-    values = _unpacked(layer).reshape(len(layer), -1)
-    return float(np.einsum("ij,ij->", values, values, dtype=np.float64)) / len(values) or 1.0
 
 
 def _squared_distances(samples: Any, candidates: Any) -> NDArray:

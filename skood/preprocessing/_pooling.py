@@ -213,7 +213,8 @@ class PoolingReducer(LayerwiseTransformer):
             return {}
         origins = self._origins({name: np.empty((0,) * n_axes)})
         return {
-            pooled: pooler(pooling, self.output_size) for pooled, (_, pooling) in origins.items()
+            pooled: pooler(pooling, self.output_size, n_axes)
+            for pooled, (_, pooling) in origins.items()
         }
 
     def pool_tokens(self, layers: Mapping[str, Any], mask: NDArray | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._batches import row_batches
 from .._sklearn import Interval, StrOptions
 from ..activations import Activations
 from ._base import FeatureShaper
@@ -31,10 +30,7 @@ class _SampleShaper(FeatureShaper):
     def _shape_features(self, features: Floats) -> Floats:
         n_units = features.shape[1]
         n_kept = n_units - round(n_units * self.percentile / 100)
-        shaped = np.empty_like(features, order="C")
-        for rows in row_batches(*features.shape):
-            shaped[rows] = self._shape_rows(np.ascontiguousarray(features[rows]), n_kept)
-        return shaped
+        return self._shape_rows(np.ascontiguousarray(features), n_kept)
 
     @abstractmethod
     def _shape_rows(self, rows: Floats, n_kept: int) -> Floats:

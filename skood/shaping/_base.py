@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._block_transform import in_blocks_if_larger
 from .._docstrings import FITTED_ON, OF_HEAD
 from .._elsewhere import run_elsewhere
@@ -144,21 +145,31 @@ class FeatureShaper(BaseShaper):
     def _shape(
         self, features: NDArray[np.floating]
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        shaped = self._shape_features(features)
-        return shaped, self._head_logits(shaped)
+        shaped, head = np.empty_like(features, order="C"), self.head_
+        is_table = self._returns_table()
+        dtype = np.result_type(features, head.weight)
+        # The head of an array is the identity.
+        logits = shaped if is_table else np.empty((len(features), head.shape[0]), dtype)
+        for rows in row_batches(*features.shape):
+            self._shape_into(shaped[rows], features[rows])
+            if not is_table:  # here, as a processor's cache holds these rows still
+                logits[rows] = head.logits(shaped[rows])
+        if not is_table and not all_finite(logits):
+            logits = head_logits(head, shaped)
+        return shaped, logits
 
     def _check_shaped(self, shaped: NDArray[np.floating], logits: NDArray[np.floating]) -> None:
         # A shaped feature that is not finite makes logits that are not, even with a weight of 0.
         if not all_finite(logits):
             super()._check_shaped(shaped, logits)
 
-    @abstractmethod
     def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Shaped copies of features of shape (n_samples, n_units)."""
+        """Shaped copies of features (n_samples, n_units), of some of the samples at a time."""
+        raise NotImplementedError
 
-    def _head_logits(self, shaped: NDArray[np.floating]) -> NDArray[np.floating]:
-        # The head of an array is the identity.
-        return shaped if self._returns_table() else head_logits(self.head_, shaped)
+    def _shape_into(self, out: NDArray[np.floating], features: NDArray[np.floating]) -> None:
+        """The same, written into ``out``; a subclass may define this instead, and save a copy."""
+        out[:] = self._shape_features(features)
 
 
 def warn_if_all_clipped(

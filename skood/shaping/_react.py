@@ -76,5 +76,5 @@ class ReAct(FeatureShaper):
             self.threshold_ = float(interpolated_percentile(features, self.percentile))
             warn_if_all_clipped(self, features, self.threshold_, "a higher percentile")
 
-    def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
-        return np.minimum(features, self.threshold_)
+    def _shape_into(self, out: NDArray[np.floating], features: NDArray[np.floating]) -> None:
+        np.minimum(features, self.threshold_, out=out)

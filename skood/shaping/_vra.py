@@ -88,6 +88,6 @@ class VRA(FeatureShaper):
         warn_if_all_clipped(self, features, beta, "a higher high_percentile")
         self.thresholds_ = float(alpha), float(beta)
 
-    def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _shape_into(self, out: NDArray[np.floating], features: NDArray[np.floating]) -> None:
         alpha, beta = self.thresholds_
-        return np.minimum(np.where(features < alpha, 0, features), beta)
+        np.minimum(np.where(features < alpha, 0, features), beta, out=out)

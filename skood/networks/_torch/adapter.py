@@ -550,6 +550,7 @@ class TorchSession(NetworkSession):
         super().__init__(adapter, trace, layers)
         network = adapter.network
         self._modules = list(network.modules())
+        self._attributes = [*map(vars, self._modules)]
         self._reader = LayerReader(trace, layers, lambda layer, value: None)
         self._post = self._reader.post(network)
         written = trace.written
@@ -584,7 +585,9 @@ class TorchSession(NetworkSession):
         network = self._adapter._original
         if network is not self._adapter.network:  # of which it may run a copy
             return False
-        return are_the_same(list(network.modules()), self._modules)
+        modules = list(network.modules())
+        has_same_dicts = are_the_same([*map(vars, modules)], self._attributes)
+        return are_the_same(modules, self._modules) and has_same_dicts
 
     def open(self) -> None:
         with alone():

@@ -141,7 +141,7 @@ class _States:
         torch_now = _states_of_torch()
         is_same = {
             "torch": len(torch_now) == len(self._torch)
-            and all(map(_are_equal, self._torch, torch_now)),
+            and all(map(torch.equal, self._torch, torch_now)),
             "numpy": self._numpy == _OF_GLOBAL_NUMPY.state(),
             "random": self._random == random.getstate(),
         }
@@ -161,11 +161,6 @@ class _States:
 def _states_of_torch() -> list[torch.Tensor]:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
-
-
-def _are_equal(state: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two states are, in no time: each is many octets."""
-    return state.numpy().tobytes() == other.numpy().tobytes()
 
 
 class _NumPy:

@@ -157,6 +157,7 @@ class _Holders:
 
     def __init__(self, network: nn.Module, met: list[Any], left_out: Set[str]) -> None:
         self._modules = [value for value in met if isinstance(value, nn.Module)]
+        self._attributes = [*map(vars, self._modules)]
         self._hidden = list(_positions_left_out(network, self._modules, left_out))
         """Which of the attributes of all modules are no settings."""
         self._typed: list[Any] = [*self._modules]
@@ -220,10 +221,10 @@ class _Holders:
 
     def _add_object(self, value: Any) -> None:
         # That of an annotation such as ``dict[str, int]`` is the one of the class.
-        if isinstance(held := getattr(value, "__dict__", None), dict):
+        is_module = isinstance(value, nn.Module)  # whose type and attributes are looked at already
+        if not is_module and isinstance(held := getattr(value, "__dict__", None), dict):
             self._typed.append(value)
-            if not isinstance(value, nn.Module):  # whose attributes are looked at already
-                self._add_dict(held)
+            self._add_dict(held)
         slots = [
             held
             for kind in type(value).__mro__
@@ -235,8 +236,7 @@ class _Holders:
 
     def _look_at_records(self) -> list[Any]:
         # In loops that Python itself runs, and by no code of others: there are many objects.
-        attributes = map(dict.values, map(vars, self._modules))
-        held: list[Any] = list(chain.from_iterable(attributes))
+        held: list[Any] = list(chain.from_iterable(map(dict.values, self._attributes)))
         hidden = self._hidden
         if hidden and hidden[-1] >= len(held):  # where attributes are gone
             hidden = [position for position in hidden if position < len(held)]
@@ -256,7 +256,9 @@ class _Holders:
         return held
 
     def _look_at_parts(self) -> list[Any]:
-        return [*map(type, self._typed), *self._in_parts.values()]
+        # Of modules, what is looked at in records is this very dict.
+        has_same_dicts = all(map(operator.is_, map(vars, self._modules), self._attributes))
+        return [has_same_dicts, *map(type, self._typed), *self._in_parts.values()]
 
 
 class _Dicts:

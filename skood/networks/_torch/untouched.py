@@ -156,18 +156,22 @@ def are_the_same(ones: list[Any], others: list[Any]) -> bool:
 
 
 class _Modules:
-    """The modules of a network, of which a few look up their mode in their own way."""
+    """The modules of a network, of which a few look up their mode in their own way.
+
+    They hold their attributes in the very dicts in which they do so now.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         modules = list(network.modules())
         self._plain = [module for module in modules if "training" in vars(module)]
+        self._attributes = [*map(vars, self._plain)]
         # A frozen scripted module has no mode.
         self._others = [module for module in modules if "training" not in vars(module)]
 
     def in_training(self) -> list[nn.Module]:
         """Those that are in training mode."""
         # In a loop that Python itself runs: there are hundreds, and mostly none is.
-        modes = list(map(dict.get, map(vars, self._plain), repeat("training")))
+        modes = list(map(dict.get, self._attributes, repeat("training")))
         training = list(compress(self._plain, modes)) if any(modes) else []
         return training + [m for m in self._others if getattr(m, "training", False)]
 
