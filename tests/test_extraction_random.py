@@ -343,6 +343,6 @@ def test_a_normal_number_kept_for_the_next_call_is_given_back(draw, seed, n_befo
     seed(3)
     for _ in range(n_before):
         draw()
-    scores = {monitor.score_samples(X[:1]).item() for _ in range(4)}
-    assert len(scores) == 1
+    scores = [monitor.score_samples(X[:1]).item() for _ in range(4)]
+    assert max(scores) - min(scores) < 1e-9
     assert [draw() for _ in range(3)] == expected
