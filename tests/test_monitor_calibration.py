@@ -91,7 +91,9 @@ def test_everything_goes_by_the_rows_that_are_held_out(fitted):
         monitor.predict(X[NEW]), np.where(before < monitor.offset_, -1, 1)
     )
     p = p_values(scores, before)
-    np.testing.assert_allclose(monitor.p_values(X[NEW]), p)
+    found = monitor.p_values(X[NEW])
+    np.testing.assert_allclose(found, p, atol=1.01 / (len(scores) + 1))
+    assert np.isclose(found, p).mean() > 0.99  # but for one that is equal in single precision
     batch = np.r_[NEW, OUTSIDE]
     p = p_values(scores, monitor.score_samples(X[batch]))
     for method in ("bh", "by"):
