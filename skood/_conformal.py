@@ -181,6 +181,21 @@ def ties_less_rounding(ascending: Floats) -> Floats:
     return np.where(equals_next | np.roll(equals_next, 1), lowest, alone)
 
 
+def starts_of_equal_scores(ascending: Floats) -> NDArray[np.intp]:
+    """Where runs of scores begin, of sorted ones, that are equal but for rounding.
+
+    A run spans no more than three times what is taken for rounding.
+    """
+    finite = ascending[np.isfinite(ascending)]
+    width = float(np.median(finite - less_rounding(finite, of=finite))) if finite.size else 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        places = np.floor(ascending / width) if width > 0 else ascending
+        starts = np.append(0, np.flatnonzero(places[1:] > places[:-1]) + 1)
+        # Of three neighbours, the outer ones are one part apart: no two in a row are too near.
+        is_apart = np.diff(ascending[starts]) > width / 2
+    return starts[np.append(True, is_apart)]
+
+
 def lowest_accepted(scores: ArrayLike, threshold: float) -> float:
     """The score from which on samples are accepted by a threshold that is one of some scores."""
     return float(less_rounding(threshold, of=scores))

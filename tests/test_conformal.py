@@ -17,6 +17,7 @@ from skood._conformal import (
     p_values_of_ranks,
     refuse_nan_scores,
     rows_needed,
+    starts_of_equal_scores,
     why_none_is_rejected,
 )
 from skood._held_out import split_held_out
@@ -169,3 +170,15 @@ def test_held_out_rows_are_stratified_where_classes_are_large_enough():
         learnt, held_out = split_held_out(100, labels, share, 0)
         assert len(held_out) == 100 * share
         np.testing.assert_array_equal(np.sort([*learnt, *held_out]), np.arange(100))
+
+
+def test_runs_of_scores_that_are_equal_but_for_rounding():
+    rng = np.random.default_rng(0)
+    values = np.array([-np.inf, -np.inf, -3.0, 1.0, 1.5, 7.0])
+    scores = np.sort(np.repeat(values, 4) * (1 + rng.uniform(-1e-7, 1e-7, 24)))
+    np.testing.assert_array_equal(starts_of_equal_scores(scores), [0, 8, 12, 16, 20])
+    np.testing.assert_array_equal(starts_of_equal_scores(np.zeros(5)), [0])
+    # A constant that is added to all scores does not make them equal; a chain is no run.
+    near = 1e6 + np.arange(9.0)
+    np.testing.assert_array_equal(starts_of_equal_scores(near), np.arange(9))
+    assert len(starts_of_equal_scores(1 + 1e-6 * np.arange(1000))) > 100

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from .._classes import rows_to_accept
-from .._conformal import held_out_threshold, less_rounding, lowest_accepted
+from .._conformal import held_out_threshold, lowest_accepted, starts_of_equal_scores
 from .._diagram import MembersMixin
 from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
@@ -437,19 +437,6 @@ def _rate_of(name: str, fitted: Any) -> float:
     return rate
 
 
-def _last_of_equal(ascending: Floats) -> NDArray[np.intp]:
-    """Places, in sorted scores, of the last of each run that is equal but for rounding.
-
-    Between scores that lie nearer together, rounding would decide where a sample is.
-    """
-    finite = ascending[np.isfinite(ascending)]
-    width = float(np.median(finite - less_rounding(finite, of=finite))) if len(finite) else 0.0
-    cells = np.floor(ascending / width) if width > 0 else ascending
-    last = np.flatnonzero(np.append(cells[1:] != cells[:-1], True))
-    # Of two on both sides of a border, the higher one.
-    return last[np.append(np.diff(ascending[last]) > width / 2, True)]
-
-
 class _RelativeLogP:
     """Log p-values of scores, less that of a threshold; they rise with the scores everywhere.
 
@@ -463,7 +450,8 @@ class _RelativeLogP:
 
     def __init__(self, training_scores: Floats, threshold: float) -> None:
         ascending = np.sort(training_scores)
-        last = _last_of_equal(ascending)
+        # Between scores that lie nearer together, rounding would decide where a sample is.
+        last = np.append(starts_of_equal_scores(ascending)[1:], len(ascending)) - 1
         self._scores = ascending[last]
         self._log_p = np.log((last + 1) / (len(ascending) + 1))
         low, high = np.percentile(training_scores, [10, 90])

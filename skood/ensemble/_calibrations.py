@@ -9,13 +9,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .._conformal import count_not_above, ties_less_rounding
-from .._values import ROUNDING, Floats
+from .._conformal import count_not_above, starts_of_equal_scores, ties_less_rounding
+from .._values import Floats
 
 EQUAL = 1e-6
 """As a share of the largest one: scores may have been computed in float32."""
-_SHARE_OF_RANGE = 1e-3
-"""Of the interquartile range: no more than that is taken for rounding."""
 LOWEST, HIGHEST = -30.0, 10.0
 TAIL = 0.1
 """Below this quantile of in-distribution scores, p-values come from an exponential tail."""
@@ -231,7 +229,7 @@ def _levels(ascending: Floats, edge: int, apart: int) -> tuple[NDArray[np.intp],
     they are one level, and that before them is another.
     """
     n = len(ascending)
-    starts = _starts_of_equal_scores(ascending)
+    starts = starts_of_equal_scores(ascending)
     ends = np.append(starts[1:], n)
     is_step = (ends - starts >= apart) & (ends > edge)
     starts, ends = starts[is_step], ends[is_step]
@@ -244,23 +242,6 @@ def _levels(ascending: Floats, edge: int, apart: int) -> tuple[NDArray[np.intp],
         is_level[start:end] = False
     is_level[starts] = True
     return np.flatnonzero(is_level), n_not_above[is_level]
-
-
-def _starts_of_equal_scores(ascending: Floats) -> NDArray[np.intp]:
-    """Where scores begin that are equal but for rounding, in ascending ones."""
-    first, last = np.quantile(ascending, [0.25, 0.75], method="lower")
-    rounding = ROUNDING * np.median(np.abs(ascending))
-    if last - first > rounding:
-        rounding = min(rounding, _SHARE_OF_RANGE * (last - first))
-    with np.errstate(over="ignore", invalid="ignore"):
-        is_other = ascending[1:] > ascending[:-1]
-        if rounding > 0:
-            places = np.floor((ascending - ascending[0]) / rounding)
-            is_other = places[1:] > places[:-1]
-        starts = np.append(0, np.flatnonzero(is_other) + 1)
-        # Of three neighbours, the outer ones are one part apart: no two in a row are too near.
-        is_apart = np.diff(ascending[starts]) > rounding / 2
-    return starts[np.append(True, is_apart)]
 
 
 def _softly_above(values: Floats) -> Floats:
