@@ -80,14 +80,15 @@ class PatternLists:
         n_at_least = self._n_groups + 2
         if n_queries < n_at_least:
             with threads_for(self._faiss, n_pairs * n_words):
-                self._search_each(octets, places, distances, indices)
+                self._search(self._index, octets, places, distances, indices)
             return distances.astype(np.int64), indices
         n_threads = n_threads_for(self._faiss, n_pairs * n_words)
         n_threads = min(n_threads, n_queries // n_at_least)
         cuts = [n_queries * part // n_threads for part in range(n_threads + 1)]
         parts = [slice(*ends) for ends in pairwise(cuts)]
+        search = partial(self._search, self._sorting)
         tasks = [
-            partial(self._search, octets[rows], places[rows], distances[rows], indices[rows])
+            partial(search, octets[rows], places[rows], distances[rows], indices[rows])
             for rows in parts
         ]
         run_tasks(tasks, n_threads)
@@ -95,33 +96,18 @@ class PatternLists:
 
     def _search(
         self,
+        index: Any,
         octets: NDArray[np.uint8],
         places: NDArray[np.int64],
         distances: NDArray[np.int32],
         indices: NDArray[np.int64],
     ) -> None:
-        asked, lists, nearest, found = map(
-            self._faiss.swig_ptr, (octets, places, distances, indices)
-        )
-        # Distances to the centres of lists are not looked at.
-        self._sorting.search_preassigned_c(
-            len(octets), asked, 1, lists, None, nearest, found, False
-        )
-
-    def _search_each(
-        self,
-        octets: NDArray[np.uint8],
-        places: NDArray[np.int64],
-        distances: NDArray[np.int32],
-        indices: NDArray[np.int64],
-    ) -> None:
+        # Of distances to the centres of lists, nothing comes, but one way of the two reads them.
         to_centres = np.zeros(len(octets), dtype=np.int32)
         asked, lists, unused, nearest, found = map(
             self._faiss.swig_ptr, (octets, places, to_centres, distances, indices)
         )
-        self._index.search_preassigned_c(
-            len(octets), asked, 1, lists, unused, nearest, found, False
-        )
+        index.search_preassigned_c(len(octets), asked, 1, lists, unused, nearest, found, False)
 
 
 def n_fast_words(n_words: int) -> int:

@@ -160,7 +160,7 @@ def _pack_words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
         # Row by row takes longer, and here no row ends within a word.
         return np.packbits(bits.reshape(-1)).view(np.uint64).reshape(n_rows, n_bits // 64)
     octets = np.packbits(bits, axis=1)
-    padded = np.zeros((n_rows, 8 * -(-n_bits // 64)), dtype=np.uint8)
+    padded = np.zeros((n_rows, 8 * n_words_of(n_bits)), dtype=np.uint8)
     padded[:, : octets.shape[1]] = octets
     return padded.view(np.uint64)
 

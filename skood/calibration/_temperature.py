@@ -229,8 +229,9 @@ class _Excess:
 
     def __init__(self, logits: NDArray, columns: NDArray[np.intp]) -> None:
         self._logits, self._columns = logits, columns
-        self._largest = max(float(block.max()) for block in self._blocks())
-        self._scale = max(float(np.abs(block).max()) for block in self._blocks())
+        ends = [(float(block.min()), float(block.max())) for block in self._blocks()]
+        self._largest = max(high for _, high in ends)
+        self._scale = max(max(-low, high) for low, high in ends)
 
     def _blocks(self) -> Iterator[Floats]:
         for rows in row_batches(*self._logits.shape, n_copies=4):

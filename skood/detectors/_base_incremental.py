@@ -148,9 +148,13 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """Take all looks at samples, which are to be scored with each of them left out."""
         found = {}
         for key in self._looks():
-            batches = batches_of(self._looked_at(key, X), y)
-            found[key] = self._after_look(key, merged(self._look(key, *each) for each in batches))
+            found[key] = self._after_look(key, self._look_in_batches(key, X, y))
         self._keep_looks(found)
+
+    def _look_in_batches(self, key: Any, X: Activations, y: NDArray | None) -> Any:
+        """Summary of any number of samples in a look."""
+        batches = batches_of(self._looked_at(key, X), y)
+        return merged(self._look(key, *batch) for batch in batches)
 
     def _left_out_width(self) -> int | None:
         """How many columns ``_left_out_scores`` has; None where it is one-dimensional.

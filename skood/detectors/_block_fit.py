@@ -13,7 +13,6 @@ from sklearn.base import clone
 
 from .._held_out import Rows
 from .._marks import in_distribution_rows, take_rows
-from .._threshold_sample import merged
 from .._warnings import Said, collecting_warnings
 from ..activations import Activations
 from ._base import joined, rows_of, without_overflow_warnings
@@ -147,7 +146,7 @@ class BlockFit:
             return None
         X, y = take_rows(X, y, rows)
         with without_overflow_warnings():
-            return merged(self.detector._look(key, *batch) for batch in batches_of(X, y))
+            return self.detector._look_in_batches(key, X, y)
 
     def after_look(self, key: Any, summary: Any) -> Any:
         """What follows from what all blocks have taught in a look."""
